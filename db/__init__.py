@@ -1,0 +1,1 @@
+"""The catalog: one SQL database that holds every subject and every job. Imports nothing of ours."""

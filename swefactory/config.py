@@ -1,0 +1,75 @@
+"""Settings: the only reader of the environment. One property: frozen once read.
+
+Sources, first wins: arguments, SWEFACTORY_* variables, files in SWEFACTORY_SECRETS_DIR (one per setting,
+as compose secrets are), defaults. Secrets are SecretStr, so that printing settings prints no secret.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything configurable. Sizes in bytes, durations in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SWEFACTORY_",
+        frozen=True,
+        extra="ignore",
+        secrets_dir=os.environ.get("SWEFACTORY_SECRETS_DIR"),
+    )
+
+    home: Path = Field(default=Path(".swefactory"), description="catalog, artifacts, caches live here")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite at HOME/catalog.db")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    github_url: str = Field(default="https://api.github.com", description="REST base URL; GraphQL is beside it")
+    github_token: SecretStr = SecretStr("")
+    mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
+
+    sandbox: str = Field(default="namespace", pattern="^(namespace|docker)$")
+    docker_host: str = Field(default="", description="engine address; empty: the docker SDK's own default")
+    docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")
+    interpreters: str = Field(default="", description="more folders that hold Python interpreters, ':'-separated")
+
+    n_validation_runs: int = Field(default=3, ge=2, description="runs per state")
+    test_timeout_s: float = Field(default=1800, gt=0)
+    build_timeout_s: float = Field(default=1800, gt=0)
+    sandbox_memory_bytes: int = 4 * 2**30
+    sandbox_processes: int = 512
+    sandbox_cpus: float = 2.0
+    sandbox_disk_bytes: int = 4 * 2**30
+    log_cap_bytes: int = 8 * 2**20
+
+    model_url: str = Field(default="", description="base URL of an OpenAI-compatible server; empty: LiteLLM's own")
+    model_api_key: SecretStr = SecretStr("")
+
+    lease_s: float = Field(default=60, gt=1)
+    max_attempts: int = Field(default=3, ge=1)
+
+    @cached_property
+    def catalog_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'catalog.db'}"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.home.resolve() / "artifacts"
+
+    @property
+    def mirrors(self) -> Path:
+        return (self.mirror_dir or self.home / "mirrors").resolve()
+
+    @property
+    def cache_dir(self) -> Path:
+        """What can be deleted at any time and is then made again: checkouts, venvs, uv's cache."""
+        return self.home.resolve() / "cache"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret's text, for redaction; never empty strings."""
+        values = (self.github_token, self.model_api_key)
+        return tuple(v.get_secret_value() for v in values if v.get_secret_value())
