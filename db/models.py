@@ -179,11 +179,13 @@ class ExportFormat(enum.StrEnum):
 
 def _enum(kind: type[enum.StrEnum]) -> Enum:
     """By value, as text: names would break hand-written SQL, a native type would break migrations."""
-    return Enum(kind, values_callable=lambda e: [m.value for m in e], native_enum=False, length=32, create_constraint=False)
+    return Enum(
+        kind, values_callable=lambda e: [m.value for m in e], native_enum=False, length=32, create_constraint=False
+    )
 
 
 def _time(*, nullable: bool = False) -> Any:
-    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)  # type: ignore[call-overload]
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
 
 
 def _text(*, nullable: bool = False) -> Any:
@@ -200,7 +202,7 @@ def utc_now() -> datetime:
 
 
 def _created() -> Any:
-    return Field(default_factory=utc_now, sa_type=UtcDateTime, nullable=False)  # type: ignore[call-overload]
+    return Field(default_factory=utc_now, sa_type=UtcDateTime, nullable=False)
 
 
 class Repository(SQLModel, table=True):
@@ -210,7 +212,7 @@ class Repository(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("source", "name"),)
     id: int | None = Field(default=None, primary_key=True)
     name: str  # owner/name
-    source: SourceKind = Field(sa_type=_enum(SourceKind))  # type: ignore[call-overload]
+    source: SourceKind = Field(sa_type=_enum(SourceKind))
     clone_url: str = ""
     web_url: str = ""
     default_branch: str = ""
@@ -313,8 +315,8 @@ class TaskInstance(SQLModel, table=True):
     repository_id: int = Field(foreign_key="repository.id", index=True)
     pull_request_id: int = Field(foreign_key="pull_request.id", unique=True)
     environment_id: int | None = Field(default=None, foreign_key="environment.id", index=True)
-    status: InstanceStatus = Field(default=InstanceStatus.CANDIDATE, sa_type=_enum(InstanceStatus), index=True)  # type: ignore[call-overload]
-    reject_reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)  # type: ignore[call-overload]
+    status: InstanceStatus = Field(default=InstanceStatus.CANDIDATE, sa_type=_enum(InstanceStatus), index=True)
+    reject_reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
     reject_detail: str = _text()
     base_commit: str
     environment_setup_commit: str = ""
@@ -341,8 +343,8 @@ class Validation(SQLModel, table=True):
     task_instance_id: int = Field(foreign_key="task_instance.id", index=True)
     environment_id: int = Field(foreign_key="environment.id")
     number: int  # 1 is the first
-    verdict: ValidationVerdict = Field(sa_type=_enum(ValidationVerdict))  # type: ignore[call-overload]
-    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)  # type: ignore[call-overload]
+    verdict: ValidationVerdict = Field(sa_type=_enum(ValidationVerdict))
+    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
     sandbox: str
     n_runs: int  # per state
     n_flaky: int = 0
@@ -358,7 +360,7 @@ class AgentConfig(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     digest: str = Field(unique=True)
     name: str
-    kind: AgentKind = Field(sa_type=_enum(AgentKind))  # type: ignore[call-overload]
+    kind: AgentKind = Field(sa_type=_enum(AgentKind))
     model: str = ""  # as LiteLLM names it; empty for oracle and nop
     parameters: dict[str, Any] = _json()  # AgentSpec without keys or secrets
     created_at: datetime = _created()
@@ -373,7 +375,7 @@ class Rollout(SQLModel, table=True):
     task_instance_id: int = Field(foreign_key="task_instance.id", index=True)
     agent_config_id: int = Field(foreign_key="agent_config.id", index=True)
     replica: int = 1
-    exit_status: ExitStatus | None = Field(default=None, sa_type=_enum(ExitStatus), nullable=True)  # type: ignore[call-overload]
+    exit_status: ExitStatus | None = Field(default=None, sa_type=_enum(ExitStatus), nullable=True)
     exit_detail: str = _text()
     model_patch: str | None = _text(nullable=True)
     resolved: bool | None = None  # None until graded
@@ -402,9 +404,9 @@ class TestRun(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     validation_id: int | None = Field(default=None, foreign_key="validation.id", index=True)
     rollout_id: int | None = Field(default=None, foreign_key="rollout.id", index=True)
-    state: RunState = Field(sa_type=_enum(RunState))  # type: ignore[call-overload]
+    state: RunState = Field(sa_type=_enum(RunState))
     number: int
-    status: RunStatus = Field(sa_type=_enum(RunStatus))  # type: ignore[call-overload]
+    status: RunStatus = Field(sa_type=_enum(RunStatus))
     detail: str = _text()
     order: str = "default"  # default | reversed | random:SEED
     exit_code: int | None = None
@@ -422,7 +424,7 @@ class TestOutcome(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     test_run_id: int = Field(foreign_key="test_run.id", index=True)
     test_id: str = _text()  # pytest node id, whole
-    outcome: Outcome = Field(sa_type=_enum(Outcome))  # type: ignore[call-overload]
+    outcome: Outcome = Field(sa_type=_enum(Outcome))
     duration_s: float = 0.0
     message: str = _text()
 
@@ -447,9 +449,9 @@ class Job(SQLModel, table=True):
         Index("ix_job_claim", "state", "stage", "priority", "not_before"),
     )
     id: int | None = Field(default=None, primary_key=True)
-    stage: StageName = Field(sa_type=_enum(StageName))  # type: ignore[call-overload]
+    stage: StageName = Field(sa_type=_enum(StageName))
     subject_id: int
-    state: JobState = Field(default=JobState.TODO, sa_type=_enum(JobState))  # type: ignore[call-overload]
+    state: JobState = Field(default=JobState.TODO, sa_type=_enum(JobState))
     priority: int = 0  # higher first
     attempt: int = 0
     max_attempts: int = 3
@@ -457,7 +459,7 @@ class Job(SQLModel, table=True):
     not_before: datetime = _created()
     lease_owner: str = ""
     lease_until: datetime | None = _time(nullable=True)
-    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)  # type: ignore[call-overload]
+    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
     message: str = _text()
     created_at: datetime = _created()
     started_at: datetime | None = _time(nullable=True)
@@ -470,7 +472,7 @@ class Export(SQLModel, table=True):
     __tablename__ = "export"
     __table_args__ = (UniqueConstraint("format", "path"),)
     id: int | None = Field(default=None, primary_key=True)
-    format: ExportFormat = Field(sa_type=_enum(ExportFormat))  # type: ignore[call-overload]
+    format: ExportFormat = Field(sa_type=_enum(ExportFormat))
     path: str
     n_rows: int
     sha256: str

@@ -1,0 +1,76 @@
+"""Content-addressed files: logs, locks, trajectories. One property: a stored file is whole, or not there.
+
+    ROOT/sha256/ab/abcdef….z      (zlib)
+
+The digest is of the uncompressed bytes, so that equal content is one file whoever writes it.
+"""
+
+import hashlib
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+from swefactory.errors import ArtifactError
+from swefactory.protocols import ArtifactRef
+
+_ALGORITHM = "sha256"
+
+
+def digest_of(content: bytes) -> str:
+    """The name of these bytes: "sha256:<hex>"."""
+    return f"{_ALGORITHM}:{hashlib.sha256(content).hexdigest()}"
+
+
+class LocalArtifacts:
+    """The artifact store in a folder; safe for several processes and for sudden death."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, content: bytes, media_type: str) -> ArtifactRef:
+        """Writes `content` unless it is there: temporary file, fsync, rename."""
+        digest = digest_of(content)
+        path = self._path(digest)
+        if not path.exists():
+            try:
+                self._write(path, zlib.compress(content, 6))
+            except OSError as error:
+                raise ArtifactError(
+                    f"cannot store artifact {digest[:19]}… ({len(content)} bytes) below {self._root}: "
+                    f"{error.strerror}; free some space or make the folder writable, then run again"
+                ) from error
+        return ArtifactRef(digest, len(content), media_type)
+
+    def get(self, digest: str) -> bytes:
+        """The bytes named `digest`, checked against it."""
+        path = self._path(digest)
+        try:
+            content = zlib.decompress(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"artifact {digest} is not below {self._root}; was the folder moved or cleaned?"
+            ) from error
+        except (OSError, zlib.error) as error:
+            raise ArtifactError(f"artifact {digest} at {path} cannot be read: {error}") from error
+        if digest_of(content) != digest:
+            raise ArtifactError(f"artifact {digest} at {path} is damaged: its bytes no longer match its name")
+        return content
+
+    def _path(self, digest: str) -> Path:
+        algorithm, _, name = digest.partition(":")
+        if algorithm != _ALGORITHM or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            raise ArtifactError(f"{digest!r} is not an artifact's name; it looks like sha256:<64 hex digits>")
+        return self._root / algorithm / name[:2] / f"{name}.z"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
+            try:
+                part.write(content)
+                part.flush()
+                os.fsync(part.fileno())
+                os.replace(part.name, path)
+            except BaseException:
+                os.unlink(part.name)
+                raise
