@@ -1,0 +1,29 @@
+# Everything here sets itself up first: see .ci/make-venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lock clean venv
+BIN := .venv/bin
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+venv: ## Make .venv: Python >= 3.12 and the locked packages
+	@bash .ci/make-venv
+
+demo: venv ## Run the whole chain on a sample repository: no docker, no Redis, no token, no GitHub
+	@$(BIN)/swefactory demo
+
+test: venv ## Run the tests; with docker, Redis and PostgreSQL where they are present
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## Lint, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: venv ## Resolve requirements.lock anew: hashes, no download addresses
+	@$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \
+	  --extra agent --group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove the demo's folder (.swefactory) and caches; leaves .venv
+	@rm -rf .swefactory .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,132 @@
+"""What an administrator queues: repositories to crawl, rollouts to run. One property: queuing twice is queuing once."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from db import jobs
+from db.models import AgentConfig, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance
+from swefactory.errors import UsageError
+from swefactory.protocols import AgentSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What queuing changed: `n_new` subjects that were not there, `n_jobs` jobs that became claimable."""
+
+    n_new: int
+    n_jobs: int
+
+
+def add_repository(
+    db: Session,
+    name: str,
+    *,
+    source: SourceKind = SourceKind.GITHUB,
+    clone_url: str = "",
+    limit: int | None = None,
+    max_attempts: int = 3,
+) -> Queued:
+    """Puts `owner/name` under watch and queues its crawl; for one already there, a crawl of what is new.
+    Raises UsageError on a malformed name."""
+    check_name(name)
+    if source is SourceKind.GIT_HISTORY and not clone_url:
+        raise UsageError(f"{name}: mining git history needs a clone; add --clone PATH_OR_URL")
+    known = db.exec(select(Repository).where(Repository.source == source, Repository.name == name)).first()
+    row = known or Repository(name=name, source=source)
+    row.clone_url = _absolute(clone_url) or row.clone_url
+    if limit != row.pull_request_limit and known:
+        row.watermark_at = None  # another limit looks at other pull requests: start over, upserts make it cheap
+    row.pull_request_limit = limit
+    db.add(row)
+    db.flush()
+    assert row.id is not None
+    queued = jobs.enqueue(db, StageName.CRAWL, row.id, max_attempts=max_attempts, again=True)
+    return Queued(n_new=0 if known else 1, n_jobs=int(queued))
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError unless `name` looks like owner/name on GitHub."""
+    if not _NAME.fullmatch(name) or name.endswith(".git"):
+        raise UsageError(f"{name!r} is not a repository's name; write owner/name, for example pallets/click")
+
+
+def add_rollouts(
+    db: Session, agent: AgentSpec, *, instance_ids: Sequence[str] = (), replicas: int = 1, max_attempts: int = 3
+) -> Queued:
+    """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one.
+    Raises UsageError for an unknown or not validated instance."""
+    instances = _validated(db, instance_ids)
+    config = _agent_config(db, agent)
+    n_new = n_jobs = 0
+    for instance in instances:
+        for replica in range(1, replicas + 1):
+            rollout, is_new = _rollout(db, instance, config, replica)
+            n_new += is_new
+            if is_new:
+                assert rollout.id is not None
+                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, max_attempts=max_attempts)
+    return Queued(n_new, n_jobs)
+
+
+def agent_digest(agent: AgentSpec) -> str:
+    """sha256 over everything that can change what the agent does; not over its name."""
+    facts = {key: value for key, value in asdict(agent).items() if key != "name"}
+    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _validated(db: Session, instance_ids: Sequence[str]) -> list[TaskInstance]:
+    statement = select(TaskInstance).order_by(TaskInstance.instance_id)
+    if not instance_ids:
+        found = list(db.exec(statement.where(TaskInstance.status == InstanceStatus.VALIDATED)))
+        if not found:
+            raise UsageError("no task instance is validated yet; see `swefactory status`, then `swefactory run`")
+        return found
+    found = list(db.exec(statement.where(col(TaskInstance.instance_id).in_(instance_ids))))
+    if missing := sorted(set(instance_ids) - {instance.instance_id for instance in found}):
+        raise UsageError(f"no task instance {missing[0]!r} in the catalog; see `swefactory instance list`")
+    for instance in found:
+        if instance.status is not InstanceStatus.VALIDATED:
+            raise UsageError(f"{instance.instance_id} is {instance.status.value}, not validated; no rollout was queued")
+    return found
+
+
+def _agent_config(db: Session, agent: AgentSpec) -> AgentConfig:
+    digest = agent_digest(agent)
+    known = db.exec(select(AgentConfig).where(AgentConfig.digest == digest)).first()
+    if known:
+        return known
+    row = AgentConfig(digest=digest, name=agent.name, kind=agent.kind, model=agent.model, parameters=_json_facts(agent))
+    db.add(row)
+    db.flush()
+    return row
+
+
+def _json_facts(agent: AgentSpec) -> dict[str, object]:
+    return {**asdict(agent), "kind": agent.kind.value}
+
+
+def _rollout(db: Session, instance: TaskInstance, config: AgentConfig, replica: int) -> tuple[Rollout, bool]:
+    assert instance.id is not None
+    assert config.id is not None
+    row = Rollout(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
+    same = select(Rollout).filter_by(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
+    if known := db.exec(same).first():
+        return known, False
+    db.add(row)
+    db.flush()
+    return row, True
+
+
+def _absolute(clone_url: str) -> str:
+    """A local path made absolute, so that a run from another folder finds it; a URL as it is."""
+    if clone_url and "://" not in clone_url and Path(clone_url).exists():
+        return str(Path(clone_url).resolve())
+    return clone_url

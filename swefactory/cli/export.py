@@ -1,0 +1,54 @@
+"""`swefactory export`: read-only copies out of the catalog."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from db.engine import session
+from db.models import ExportFormat
+from swefactory.artifacts import LocalArtifacts
+from swefactory.cli.context import catalog, settings
+from swefactory.cli.output import console
+from swefactory.config import Settings
+from swefactory.exports import swebench, trajectories
+from swefactory.exports.writer import Written, record, write_jsonl
+
+app = typer.Typer(no_args_is_help=True, help="Exports: read-only copies out of the catalog.")
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write into; made when missing.")]
+
+
+@app.command("swebench")
+def swebench_(out: Out = Path("exports")) -> None:
+    """Validated task instances as SWE-bench JSONL: OUT/swebench.jsonl.
+
+    Example: `swefactory export swebench --out exports`
+    """
+    _say(write(settings(), ExportFormat.SWEBENCH, out))
+
+
+@app.command("trajectories")
+def trajectories_(out: Out = Path("exports")) -> None:
+    """Resolved trajectories in OpenAI's messages format: OUT/trajectories.jsonl.
+
+    Example: `swefactory export trajectories --out exports`
+    """
+    _say(write(settings(), ExportFormat.TRAJECTORIES, out))
+
+
+def write(current: Settings, kind: ExportFormat, out: Path) -> Written:
+    """Writes OUT/<kind>.jsonl and notes it in the catalog."""
+    with catalog(current) as engine, session(engine) as db:
+        match kind:
+            case ExportFormat.SWEBENCH:
+                rows = swebench.rows(db)
+            case ExportFormat.TRAJECTORIES:
+                rows = trajectories.rows(db, LocalArtifacts(current.artifacts_dir))
+        written = write_jsonl(rows, out / f"{kind.value}.jsonl")
+        record(db, kind, written)
+    return written
+
+
+def _say(written: Written) -> None:
+    console.print(f"{written.path}: {written.n_rows} rows, sha256 {written.sha256}", soft_wrap=True)

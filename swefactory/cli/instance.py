@@ -1,0 +1,61 @@
+"""`swefactory instance`: the task instances."""
+
+from typing import Annotated
+
+import typer
+from sqlmodel import col, select
+
+from db.engine import session
+from db.models import Environment, InstanceStatus, TaskInstance
+from swefactory.cli.context import AsJson, catalog, settings
+from swefactory.cli.output import show, show_one
+from swefactory.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Task instances: one pull request and its issues as a problem.")
+
+
+@app.command("list")
+def list_(
+    status: Annotated[InstanceStatus | None, typer.Option(help="Only these.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List task instances.
+
+    Examples: `swefactory instance list` · `swefactory instance list --status validated --json`
+    """
+    columns = ["instance_id", "status", "reason", "python", "n_fail_to_pass", "n_pass_to_pass", "validated_at"]
+    statement = (
+        select(TaskInstance, Environment)
+        .outerjoin(Environment, col(TaskInstance.environment_id) == col(Environment.id))
+        .order_by(TaskInstance.instance_id)
+    )
+    if status:
+        statement = statement.where(TaskInstance.status == status)
+    with catalog(settings()) as engine, session(engine) as db:
+        rows = [
+            [
+                instance.instance_id,
+                instance.status.value,
+                instance.reject_reason.value if instance.reject_reason else None,
+                environment.python_version if environment else None,
+                len(instance.fail_to_pass),
+                len(instance.pass_to_pass),
+                instance.validated_at,
+            ]
+            for instance, environment in db.exec(statement)
+        ]
+    show(columns, rows, as_json=as_json, empty="none yet; queue a repository and run")
+
+
+@app.command("show")
+def show_instance(instance_id: str, as_json: AsJson = False) -> None:
+    """Show one task instance whole.
+
+    Example: `swefactory instance show pallets__click-2380`
+    """
+    with catalog(settings()) as engine, session(engine) as db:
+        instance = db.exec(select(TaskInstance).where(TaskInstance.instance_id == instance_id)).first()
+        if instance is None:
+            raise UsageError(f"no task instance {instance_id!r} in the catalog; see `swefactory instance list`")
+        facts = instance.model_dump(exclude={"id", "repository_id", "pull_request_id", "environment_id"})
+    show_one(facts, as_json=as_json)

@@ -1,0 +1,48 @@
+"""Resolved rollouts as chat transcripts in OpenAI's messages format, one JSON object a line.
+
+    {"instance_id", "repo", "agent", "model", "replica", "resolved": true, "exit_status", "n_turns",
+     "confirmed_by": […test ids that hold…], "messages": […], "tools": […], "model_patch"}
+
+Each row says which tests confirmed it. Tool-call arguments are JSON strings, as OpenAI's format wants.
+Rollouts without a conversation (oracle, nop) have nothing to learn from and do not leave.
+"""
+
+import json
+from collections.abc import Iterator
+
+from sqlmodel import Session, col, select
+
+from db.models import AgentConfig, Repository, Rollout, TaskInstance
+from swefactory.exports.writer import Row
+from swefactory.protocols import ArtifactStore
+
+
+def rows(db: Session, artifacts: ArtifactStore) -> Iterator[Row]:
+    """Every resolved rollout that has a conversation, by instance, agent and replica."""
+    statement = (
+        select(Rollout, TaskInstance, Repository, AgentConfig)
+        .join(TaskInstance, col(Rollout.task_instance_id) == col(TaskInstance.id))
+        .join(Repository, col(TaskInstance.repository_id) == col(Repository.id))
+        .join(AgentConfig, col(Rollout.agent_config_id) == col(AgentConfig.id))
+        .where(col(Rollout.resolved).is_(True), col(Rollout.messages_digest).is_not(None))
+        .order_by(TaskInstance.instance_id, AgentConfig.digest, col(Rollout.replica))
+        .execution_options(yield_per=100)
+    )
+    for rollout, instance, repository, agent in db.exec(statement):
+        assert rollout.messages_digest is not None
+        assert rollout.exit_status is not None
+        conversation = json.loads(artifacts.get(rollout.messages_digest))
+        yield {
+            "instance_id": instance.instance_id,
+            "repo": repository.name,
+            "agent": agent.name,
+            "model": agent.model,
+            "replica": rollout.replica,
+            "resolved": True,
+            "exit_status": rollout.exit_status.value,
+            "n_turns": rollout.n_turns,
+            "confirmed_by": sorted([*instance.fail_to_pass, *instance.pass_to_pass]),
+            "messages": conversation["messages"],
+            "tools": conversation["tools"],
+            "model_patch": rollout.model_patch or "",
+        }

@@ -1,0 +1,205 @@
+"""The one code path from a job to its result, for the embedded loop and for Celery's workers alike.
+
+    claim ─► load (short transaction) ─► work (no transaction) ─► save + next jobs + finish (one transaction)
+
+One property: a job's rows, its end and the jobs that follow are committed together by the holder of its fence,
+or not at all.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from db import jobs
+from db.engine import make_engine, session
+from db.models import JobState, StageName
+from swefactory.config import Settings
+from swefactory.errors import InfrastructureError, Rejected, Transient
+from swefactory.stage import Saved, Services, Stage
+from swefactory.stages import candidates, crawl, environments, grades, rollouts, validation
+from swefactory.wiring import make_services
+
+_log = logging.getLogger(__name__)
+
+STAGES: Mapping[StageName, Stage[Any, Any]] = {
+    stage.name: stage
+    for stage in (
+        crawl.STAGE, candidates.STAGE, environments.STAGE, validation.STAGE, rollouts.STAGE, grades.STAGE,
+    )
+}  # fmt: skip
+
+_POLL_S = 0.5
+_WORTH_WAITING_S = 20.0  # an embedded run without --watch waits this long for a job that is not due yet
+
+
+def owner_name() -> str:
+    """Who holds a lease: made in the process that works, because a name made at import is the parent's."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_job(
+    job_id: int, *, settings: Settings, engine: Engine, owner: str, services: Services | None = None
+) -> JobState | None:
+    """Claims job `job_id` and runs it to its end; the state it reached, or None when it was not claimable."""
+    claim = jobs.claim(engine, owner, lease_s=settings.lease_s, job_id=job_id)
+    return None if claim is None else _run(claim, engine, services or make_services(settings))
+
+
+def _run(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
+    """Works on a claimed job. Every way out leaves the job in a state that says what happened."""
+    try:
+        with jobs.Heartbeat(engine, claim, services.settings.lease_s):
+            return _work(claim, engine, replace(services, label=claim.label))
+    except jobs.LeaseLost:
+        _log.warning("job %s: the lease was lost meanwhile; this result is discarded, its new holder's counts", claim)
+        return JobState.TODO
+    except Transient as error:
+        jobs.postpone(engine, claim, str(error), error.retry_after_s)
+        return JobState.TODO
+    except KeyboardInterrupt:
+        jobs.release(engine, claim)
+        raise
+    except InfrastructureError as error:
+        return jobs.fail(engine, claim, str(error))
+    except Exception:  # noqa: BLE001 - a bug of ours: its traceback is kept on the job, the other jobs go on
+        return jobs.fail(engine, claim, traceback.format_exc())
+
+
+def _work(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
+    stage = STAGES[claim.stage]
+    with session(engine) as db:
+        subject = stage.load(db, claim.subject_id)
+    try:
+        output = stage.work(services, subject)
+    except Rejected as verdict:
+        output = verdict
+    with session(engine) as db:
+        saved = stage.save(db, claim.subject_id, output)
+        if saved.rejected:
+            jobs.reject(db, claim, saved.rejected.reason, saved.rejected.detail)
+        else:
+            jobs.succeed(db, claim)
+        _enqueue(db, saved, services.settings)
+    return JobState.REJECTED if saved.rejected else JobState.SUCCEEDED
+
+
+def _enqueue(db: Session, saved: Saved, settings: Settings) -> None:
+    for job in saved.next_jobs:
+        jobs.enqueue(db, job.stage, job.subject_id, max_attempts=settings.max_attempts, again=job.again)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How an embedded run ended: jobs left, and in how many seconds the first of them is due (None: none is)."""
+
+    n_unfinished: int
+    next_due_s: float | None
+
+
+def run_embedded(
+    settings: Settings,
+    engine: Engine,
+    *,
+    n_processes: int = 1,
+    watch: bool = False,
+    stages: Sequence[StageName] | None = None,
+) -> RunSummary:
+    """Works until no job is claimable (for ever with `watch`), in this process or in `n_processes` of its own."""
+    services = make_services(settings)
+    with session(engine) as db:
+        live = jobs.live_labels(db)
+    services.sandboxes.sweep(lambda label: label in live)
+    if n_processes == 1:
+        _loop(settings, engine, services, watch, stages)
+    else:
+        _loop_in_processes(settings, n_processes, watch, stages)
+    return RunSummary(jobs.unfinished(engine), jobs.next_due_s(engine))
+
+
+def _loop(
+    settings: Settings, engine: Engine, services: Services, watch: bool, stages: Sequence[StageName] | None
+) -> None:
+    owner = owner_name()
+    while True:
+        claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
+        if claim is not None:
+            _run(claim, engine, services)
+        elif watch or _soon(engine):
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+def _soon(engine: Engine) -> bool:
+    """Whether an unfinished job is due soon; one that another process works on counts, others may follow it."""
+    due_s = jobs.next_due_s(engine)
+    return due_s is not None and due_s < _WORTH_WAITING_S
+
+
+def _loop_in_processes(settings: Settings, n_processes: int, watch: bool, stages: Sequence[StageName] | None) -> None:
+    """Spawned, not forked: threads and database connections do not survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    arguments = (settings, watch, stages)
+    processes = [context.Process(target=_process_main, args=arguments, name=f"worker-{n}") for n in range(n_processes)]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join()
+    except KeyboardInterrupt:
+        _stop(processes)
+        raise
+    crashed = [process.name for process in processes if process.exitcode not in (0, -signal.SIGINT)]
+    if crashed:
+        raise InfrastructureError(
+            f"{', '.join(crashed)} died; its job is taken up again when its lease of {settings.lease_s:.0f} s ends: "
+            "run again"
+        )
+
+
+def _stop(processes: Sequence[BaseProcess], grace_s: float = 20) -> None:
+    """Asks each process to give its job back; ends the ones that do not within the grace time."""
+    for process in processes:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+    until = time.monotonic() + grace_s
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def interrupt_once() -> None:
+    """SIGINT and SIGTERM raise KeyboardInterrupt the first time and are ignored after: a second one, which a
+    terminal and a parent both send, must not break off giving the job back."""
+
+    def handler(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _process_main(settings: Settings, watch: bool, stages: Sequence[StageName] | None) -> None:
+    interrupt_once()
+    engine = make_engine(settings.catalog_url)
+    try:
+        _loop(settings, engine, make_services(settings), watch, stages)
+    except KeyboardInterrupt:
+        os._exit(0)  # the job was given back; a traceback from each process would only hide that
+    finally:
+        engine.dispose()

@@ -1,0 +1,181 @@
+"""Fixtures for real parts, and the list at the end of what was real and what was absent.
+
+A part comes from its variable (SWEFACTORY_TEST_POSTGRES_URL, SWEFACTORY_TEST_REDIS_URL) or is started privately from
+programs found on this machine. Where it cannot be had, its tests are skipped and the summary says so; with
+SWEFACTORY_REQUIRE_REAL_PARTS=1 they fail instead.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from db.engine import make_engine, upgrade
+from swefactory.config import Settings
+from swefactory.wiring import make_sandboxes
+
+_HERE: dict[str, str] = {}
+
+
+def _absent(part: str, why: str) -> NoReturn:
+    _HERE[part] = f"ABSENT: {why}"
+    if os.environ.get("SWEFACTORY_REQUIRE_REAL_PARTS"):
+        pytest.fail(f"real part {part} is required here but absent: {why}", pytrace=False)
+    pytest.skip(f"{part} is absent: {why}")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _HERE:
+        terminalreporter.section("real parts")
+        for part, state in sorted(_HERE.items()):
+            terminalreporter.write_line(f"{part:12} {state}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an empty home, whatever the environment says."""
+    return Settings(home=tmp_path / "home", database_url="", github_url="http://127.0.0.1:9", sandbox="namespace")
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[Engine]:
+    """An SQLite catalog at the present schema."""
+    engine = make_engine(settings.catalog_url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def namespace_backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The namespace sandbox; its environments are kept for the whole session."""
+    home = tmp_path_factory.mktemp("namespace-home")
+    backend = make_sandboxes(Settings(home=home, sandbox="namespace"))
+    if why := backend.probe():
+        _absent("namespace", why)
+    _HERE["namespace"] = "real"
+    return backend
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Any:
+    """docker's client; the engine answers."""
+    import docker
+
+    try:
+        client = docker.from_env()
+        version = client.version()["Version"]
+    except docker.errors.DockerException as error:
+        _absent("docker", str(error).splitlines()[0])
+    _HERE["docker"] = f"real, engine {version}"
+    return client
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of our own, empty."""
+    if url := os.environ.get("SWEFACTORY_TEST_REDIS_URL"):
+        _HERE["Redis"] = "real, as given"
+        yield url
+        return
+    program = shutil.which("redis-server")
+    if program is None:
+        _absent("Redis", "no redis-server on PATH (Debian: apt install redis-server)")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with tempfile.TemporaryDirectory() as folder, _serving(command, folder) as process:
+        _wait_for(lambda: _accepts(port), process, "redis-server")
+        _HERE["Redis"] = "real, started for the tests"
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server's maintenance database."""
+    if url := os.environ.get("SWEFACTORY_TEST_POSTGRES_URL"):
+        _HERE["PostgreSQL"] = "real, as given"
+        yield url
+        return
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
+    initdb = folders[-1] / "initdb" if folders else shutil.which("initdb")
+    if not initdb:
+        _absent("PostgreSQL", "no initdb found (Debian: apt install postgresql)")
+    with tempfile.TemporaryDirectory(prefix="swefactory-pg-") as name:
+        port = free_port()
+        data = Path(name) / "data"
+        prefix = _not_root(Path(name))
+        subprocess.run(
+            [*prefix, str(initdb), "-D", str(data), "-U", "swefactory", "-A", "trust", "-N"],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        server = [*prefix, str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port)]
+        with _serving([*server, "-h", "127.0.0.1", "-k", name, "-c", "fsync=off"], name) as process:
+            _wait_for(lambda: _accepts(port), process, "postgres")
+            _HERE["PostgreSQL"] = "real, started for the tests"
+            yield f"postgresql+psycopg://swefactory@127.0.0.1:{port}/postgres"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of its own for one test, dropped afterwards."""
+    from sqlalchemy.engine import make_url
+
+    name = f"test_{os.getpid()}_{time.monotonic_ns()}"
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    for _ in range(20):  # a server that accepts connections may still be starting up
+        with contextlib.suppress(Exception), admin.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+            break
+        time.sleep(0.5)
+    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+def _not_root(folder: Path) -> list[str]:
+    """PostgreSQL refuses to run as root; the user its package made owns the folder then."""
+    if os.getuid() != 0:
+        return []
+    shutil.chown(folder, "postgres", "postgres")
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], folder: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str) -> None:
+    for _ in range(300):
+        if ready():
+            return
+        assert process.poll() is None, f"{name} ended with {process.returncode} while starting"
+        time.sleep(0.1)
+    pytest.fail(f"{name} did not start within 30 s")
