@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 from sqlalchemy import Engine
@@ -25,7 +26,7 @@ from db import jobs
 from db.engine import make_engine, session
 from db.models import JobState, StageName
 from swefactory.config import Settings
-from swefactory.errors import InfrastructureError, Rejected, Transient
+from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError
 from swefactory.stage import Saved, Services, Stage
 from swefactory.stages import candidates, crawl, environments, grades, rollouts, validation
 from swefactory.wiring import make_services
@@ -40,6 +41,8 @@ STAGES: Mapping[StageName, Stage[Any, Any]] = {
 }  # fmt: skip
 
 _POLL_S = 0.5
+_MENDING_S = 300.0
+MENDABLE = (UsageError, SandboxUnavailable)  # wrong token, no namespaces: every further job would meet it too
 _WORTH_WAITING_S = 20.0  # an embedded run without --watch waits this long for a job that is not due yet
 
 
@@ -53,11 +56,20 @@ def run_job(
 ) -> JobState | None:
     """Claims job `job_id` and runs it to its end; the state it reached, or None when it was not claimable."""
     claim = jobs.claim(engine, owner, lease_s=settings.lease_s, job_id=job_id)
-    return None if claim is None else _run(claim, engine, services or make_services(settings))
+    if claim is None:
+        return None
+    try:
+        return _run(claim, engine, services or make_services(settings))
+    except MENDABLE as error:  # the job waits until somebody has mended this worker's settings or machine
+        jobs.postpone(engine, claim, str(error), _MENDING_S)
+        return JobState.TODO
 
 
 def _run(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
-    """Works on a claimed job. Every way out leaves the job in a state that says what happened."""
+    """Works on a claimed job. Every way out leaves the job in a state that says what happened.
+
+    Raises MENDABLE errors, the job left as it was claimed.
+    """
     try:
         with jobs.Heartbeat(engine, claim, services.settings.lease_s):
             return _work(claim, engine, replace(services, label=claim.label))
@@ -67,6 +79,8 @@ def _run(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
     except Transient as error:
         jobs.postpone(engine, claim, str(error), error.retry_after_s)
         return JobState.TODO
+    except MENDABLE:
+        raise
     except KeyboardInterrupt:
         jobs.release(engine, claim)
         raise
@@ -134,11 +148,20 @@ def _loop(
     while True:
         claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
         if claim is not None:
-            _run(claim, engine, services)
+            _run_or_release(claim, engine, services)
         elif watch or _soon(engine):
             time.sleep(_POLL_S)
         else:
             return
+
+
+def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> None:
+    """What somebody has to mend ends an embedded run at once: they are there to do it."""
+    try:
+        _run(claim, engine, services)
+    except MENDABLE:
+        jobs.release(engine, claim)
+        raise
 
 
 def _soon(engine: Engine) -> bool:
@@ -150,7 +173,8 @@ def _soon(engine: Engine) -> bool:
 def _loop_in_processes(settings: Settings, n_processes: int, watch: bool, stages: Sequence[StageName] | None) -> None:
     """Spawned, not forked: threads and database connections do not survive a fork."""
     context = multiprocessing.get_context("spawn")
-    arguments = (settings, watch, stages)
+    complaints: SimpleQueue[Exception] = context.SimpleQueue()
+    arguments = (settings, watch, stages, complaints)
     processes = [context.Process(target=_process_main, args=arguments, name=f"worker-{n}") for n in range(n_processes)]
     for process in processes:
         process.start()
@@ -160,6 +184,8 @@ def _loop_in_processes(settings: Settings, n_processes: int, watch: bool, stages
     except KeyboardInterrupt:
         _stop(processes)
         raise
+    if not complaints.empty():
+        raise complaints.get()
     crashed = [process.name for process in processes if process.exitcode not in (0, -signal.SIGINT)]
     if crashed:
         raise InfrastructureError(
@@ -194,11 +220,15 @@ def interrupt_once() -> None:
     signal.signal(signal.SIGTERM, handler)
 
 
-def _process_main(settings: Settings, watch: bool, stages: Sequence[StageName] | None) -> None:
+def _process_main(
+    settings: Settings, watch: bool, stages: Sequence[StageName] | None, complaints: "SimpleQueue[Exception]"
+) -> None:
     interrupt_once()
     engine = make_engine(settings.catalog_url)
     try:
         _loop(settings, engine, make_services(settings), watch, stages)
+    except MENDABLE as error:
+        complaints.put(error)
     except KeyboardInterrupt:
         os._exit(0)  # the job was given back; a traceback from each process would only hide that
     finally:
