@@ -21,6 +21,15 @@ from typing import Any
 from sqlalchemy import JSON, Column, DateTime, Dialect, Enum, Index, Text, TypeDecorator, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+# Named constraints: a migration can only change what has the same name on every database.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time. SQLite drops time zones, so a naive value is refused and UTC restored on load."""

@@ -1,0 +1,358 @@
+"""Jobs: claims, leases and fences. One property: whatever crashes, each job ends once and by its last holder only.
+
+    todo ──► queued ──► doing ──► succeeded | rejected
+      ▲  └───────────────▲ │ └──► failed ──(backoff)──► doing … ──► dead
+      └── postpone, release┘       any but an ended one ──► cancelled
+
+A claim takes a lease and a fence number in one statement. Only the claim that holds the present fence may renew
+or end the job; an expired lease makes it claimable again, and its attempt stays spent. Leases and waiting times
+are measured by the database's clock alone. Nothing here knows what a stage does.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Interval,
+    Select,
+    Table,
+    Update,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, SQLModel
+
+from db.engine import CatalogError, reading, told
+from db.models import JobState, RejectReason, StageName, UtcDateTime
+
+OPEN = (JobState.TODO, JobState.QUEUED, JobState.DOING, JobState.FAILED)
+ENDED = (JobState.SUCCEEDED, JobState.REJECTED, JobState.DEAD, JobState.CANCELLED)
+_WAITING = (JobState.TODO, JobState.FAILED)
+_MAX_DELAY_S = 3600.0
+_JOB: Table = SQLModel.metadata.tables["job"]
+_C = _JOB.c
+
+
+class LeaseLost(RuntimeError):
+    """Another holder has this job by now, or it was cancelled; what was worked out must be thrown away."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one job until the lease ends. `attempt` counts this one, from 1."""
+
+    job_id: int
+    stage: StageName
+    subject_id: int
+    attempt: int
+    max_attempts: int
+    fence: int
+
+    @property
+    def label(self) -> str:
+        """Marks what this claim leaves outside the catalog, so that it can be swept: "<job>.<fence>"."""
+        return f"{self.job_id}.{self.fence}"
+
+
+def enqueue(
+    session: Session,
+    stage: StageName,
+    subject_id: int,
+    *,
+    priority: int = 0,
+    max_attempts: int = 3,
+    again: bool = False,
+) -> bool:
+    """Inserts the job unless it stands already. `again` re-opens one that has ended; its fence keeps growing.
+    True when something became claimable."""
+    connection = session.connection()
+    now = _now(connection)
+    values: dict[str, Any] = {
+        "state": JobState.TODO,
+        "priority": priority,
+        "attempt": 0,
+        "max_attempts": max_attempts,
+        "not_before": now,
+        "lease_owner": "",
+        "message": "",
+    }
+    key = {"stage": stage, "subject_id": subject_id}
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    added = insert(_JOB).values(**key, **values, fence=0, created_at=now).on_conflict_do_nothing()
+    if connection.execute(added.returning(_C.id)).all():
+        return True
+    if not again:
+        return False
+    opened = update(_JOB).where(_C.stage == stage, _C.subject_id == subject_id, _C.state.in_(ENDED))
+    cleared = {"reason": None, "lease_until": None, "started_at": None, "finished_at": None}
+    return bool(connection.execute(opened.values(**values, **cleared)).rowcount)
+
+
+def claim(
+    engine: Engine,
+    owner: str,
+    *,
+    lease_s: float,
+    stages: Collection[StageName] | None = None,
+    job_id: int | None = None,
+) -> Claim | None:
+    """The next claimable job (priority, then age), or None. One whose lease expired on its last attempt becomes
+    dead instead. Two callers never get the same job."""
+    with told(engine), engine.begin() as connection:
+        _bury(connection)
+        claimable = _claimable(connection)
+        wanted = [claimable]
+        if stages is not None:
+            wanted.append(_C.stage.in_(tuple(stages)))
+        if job_id is not None:
+            wanted.append(_C.id == job_id)
+        chosen = _locked(connection, select(_C.id).where(*wanted).order_by(_C.priority.desc(), _C.id).limit(1))
+        taken = (
+            update(_JOB)
+            .where(_C.id == chosen.scalar_subquery(), claimable)
+            .values(
+                state=JobState.DOING,
+                attempt=_C.attempt + 1,
+                fence=_C.fence + 1,
+                lease_owner=owner,
+                lease_until=_now(connection, lease_s),
+                started_at=_now(connection),
+                finished_at=None,
+                reason=None,
+            )
+            .returning(_C.id, _C.stage, _C.subject_id, _C.attempt, _C.max_attempts, _C.fence)
+        )
+        row = connection.execute(taken).one_or_none()
+        return Claim(*row) if row else None
+
+
+def renew(engine: Engine, claim: Claim, lease_s: float) -> bool:
+    """Lengthens the lease to `lease_s` from now; False when the job is no longer ours."""
+    with told(engine), engine.begin() as connection:
+        longer = _held(claim).values(lease_until=_now(connection, lease_s))
+        return bool(connection.execute(longer).rowcount)
+
+
+def succeed(session: Session, claim: Claim) -> None:
+    """Ends the job inside the caller's transaction. Raises LeaseLost, which must roll that transaction back."""
+    _end(session, claim, JobState.SUCCEEDED, None, "")
+
+
+def reject(session: Session, claim: Claim, reason: RejectReason, message: str) -> None:
+    """Ends the job with a verdict on its subject, as `succeed` does."""
+    _end(session, claim, JobState.REJECTED, reason, message)
+
+
+def fail(engine: Engine, claim: Claim, message: str, *, base_delay_s: float = 5.0) -> JobState | None:
+    """Our fault: FAILED until a delay that doubles with each attempt has passed, or DEAD after the last attempt.
+    None when the job was no longer ours."""
+    if claim.attempt >= claim.max_attempts:
+        return _put_back(engine, claim, JobState.DEAD, message)
+    delay_s = min(base_delay_s * 2 ** (claim.attempt - 1), _MAX_DELAY_S) * random.uniform(0.5, 1.5)  # noqa: S311
+    return _put_back(engine, claim, JobState.FAILED, message, delay_s)
+
+
+def postpone(engine: Engine, claim: Claim, message: str, retry_after_s: float) -> JobState | None:
+    """Nobody's fault: TODO again in `retry_after_s`, and the attempt is given back. None when no longer ours."""
+    return _put_back(engine, claim, JobState.TODO, message, retry_after_s, attempt=_C.attempt - 1)
+
+
+def release(engine: Engine, claim: Claim) -> JobState | None:
+    """Interrupted: TODO again at once, and the attempt is given back. None when no longer ours."""
+    return _put_back(engine, claim, JobState.TODO, "interrupted", attempt=_C.attempt - 1)
+
+
+def dispatchable(
+    engine: Engine, limits: Mapping[StageName, int], *, hint_s: float = 120.0
+) -> list[tuple[int, StageName]]:
+    """Marks due jobs and expired leases as queued, so many that no stage has more than its limit of hints out;
+    returns (job_id, stage) for which a hint is to be sent. A hint unanswered for `hint_s` counts as lost."""
+    with told(engine), engine.begin() as connection:
+        _bury(connection)
+        return [pair for stage in limits for pair in _queue(connection, stage, limits[stage], hint_s)]
+
+
+def counts(engine: Engine) -> dict[tuple[StageName, JobState], int]:
+    """How many jobs of each stage are in each state; no entry for none."""
+    with told(engine), reading(engine).connect() as connection:
+        rows = connection.execute(select(_C.stage, _C.state, func.count()).group_by(_C.stage, _C.state))
+        return {(stage, state): n for stage, state, n in rows}
+
+
+def unfinished(engine: Engine) -> int:
+    """How many jobs have not ended."""
+    with told(engine), reading(engine).connect() as connection:
+        n: int = connection.execute(select(func.count()).where(_C.state.in_(OPEN))).scalar_one()
+        return n
+
+
+def next_due_s(engine: Engine) -> float | None:
+    """Seconds until some job can be claimed, if none is added or ended before; 0 when one can be now, None when
+    all have ended."""
+    due = case(
+        (_C.state.in_(_WAITING), _C.not_before),
+        (_C.state == JobState.DOING, _C.lease_until),
+        else_=_C.created_at,
+    )
+    with told(engine), reading(engine).connect() as connection:
+        soonest = select(func.min(due, type_=UtcDateTime()), _now(connection)).where(_C.state.in_(OPEN))
+        when: datetime | None
+        when, now = connection.execute(soonest).one()
+        return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+def retry(engine: Engine, ids: Collection[int] | None = None) -> int:
+    """Re-opens these jobs if they are dead, rejected, cancelled or failed, or every dead one; returns how many."""
+    wanted = _C.state == JobState.DEAD
+    if ids is not None:
+        states = (JobState.DEAD, JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
+        wanted = and_(_C.id.in_(tuple(ids)), _C.state.in_(states))
+    with told(engine), engine.begin() as connection:
+        values = {"state": JobState.TODO, "attempt": 0, "not_before": _now(connection), "lease_until": None}
+        opened = update(_JOB).where(wanted).values(**values, reason=None, message="", finished_at=None)
+        return connection.execute(opened).rowcount
+
+
+def cancel(engine: Engine, ids: Collection[int]) -> int:
+    """Ends these jobs unless they have ended; one that is being done loses its lease. Returns how many."""
+    with told(engine), engine.begin() as connection:
+        ended = update(_JOB).where(_C.id.in_(tuple(ids)), _C.state.in_(OPEN))
+        values = {"state": JobState.CANCELLED, "lease_owner": "", "lease_until": None}
+        return connection.execute(ended.values(**values, finished_at=_now(connection))).rowcount
+
+
+def live_labels(session: Session) -> set[str]:
+    """The labels of all claims that may still be working. One whose lease expired counts until it is taken over:
+    its holder may only have been slow, and its sandbox must not vanish under it."""
+    rows = session.connection().execute(select(_C.id, _C.fence).where(_C.state == JobState.DOING))
+    return {f"{job_id}.{fence}" for job_id, fence in rows}
+
+
+class Heartbeat:
+    """Renews a claim's lease in a thread while its context lasts. `lost` turns true when the job is no longer
+    ours, or when the catalog could not be reached for a whole lease."""
+
+    def __init__(self, engine: Engine, claim: Claim, lease_s: float) -> None:
+        self._engine, self._claim, self._lease_s = engine, claim, lease_s
+        self._stop = threading.Event()
+        self.lost_event = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {claim.label}", daemon=True)
+
+    @property
+    def lost(self) -> bool:
+        return self.lost_event.is_set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(self._lease_s / 4):
+            try:
+                kept, last = renew(self._engine, self._claim, self._lease_s), time.monotonic()
+            except CatalogError:  # a restart of the database is survived as long as the lease lasts
+                kept = time.monotonic() - last < self._lease_s
+            if not kept:
+                self.lost_event.set()
+                return
+
+
+def _now(connection: Connection, plus_s: float = 0.0) -> ColumnElement[datetime]:
+    """The database's clock at the start of the statement; SQLite's milliseconds are padded to be compared as text."""
+    if connection.dialect.name == "sqlite":
+        return func.strftime("%Y-%m-%d %H:%M:%f000", "now", f"{plus_s:+.3f} seconds", type_=UtcDateTime())
+    clock = func.statement_timestamp(type_=UtcDateTime())
+    return clock + func.make_interval(0, 0, 0, 0, 0, 0, plus_s, type_=Interval()) if plus_s else clock
+
+
+def _expired(connection: Connection) -> ColumnElement[bool]:
+    return and_(_C.state == JobState.DOING, _C.lease_until < _now(connection))
+
+
+def _due(connection: Connection) -> ColumnElement[bool]:
+    return and_(_C.state.in_(_WAITING), _C.not_before <= _now(connection))
+
+
+def _claimable(connection: Connection) -> ColumnElement[bool]:
+    return or_(_due(connection), _C.state == JobState.QUEUED, _expired(connection))
+
+
+def _locked(connection: Connection, chosen: Select[Any]) -> Select[Any]:
+    """Rows another transaction holds are passed over; SQLite has one writer at a time and needs nothing."""
+    return chosen.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else chosen
+
+
+def _bury(connection: Connection) -> None:
+    """A lease that expired on the last attempt: the job kills its workers, so it is dead."""
+    lost = and_(_expired(connection), _C.attempt >= _C.max_attempts)
+    chosen = _locked(connection, select(_C.id).where(lost))
+    message = literal("the worker ") + _C.lease_owner + " was lost during the last attempt"
+    values = {"state": JobState.DEAD, "message": message, "finished_at": _now(connection), "lease_until": None}
+    connection.execute(update(_JOB).where(_C.id.in_(chosen), lost).values(**values))
+
+
+def _queue(connection: Connection, stage: StageName, limit: int, hint_s: float) -> list[tuple[int, StageName]]:
+    """`lease_until` of a queued job is when its hint counts as lost."""
+    stale = and_(_C.state == JobState.QUEUED, or_(_C.lease_until.is_(None), _C.lease_until < _now(connection)))
+    out = select(func.count()).where(_C.stage == stage, _C.state == JobState.QUEUED, ~stale)
+    room = limit - connection.execute(out).scalar_one()
+    if room <= 0:
+        return []
+    wanted = and_(_C.stage == stage, or_(_due(connection), stale, _expired(connection)))
+    chosen = _locked(connection, select(_C.id).where(wanted).order_by(_C.priority.desc(), _C.id).limit(room))
+    ids = connection.execute(chosen).scalars().all()  # first, for a plan may run a subquery with LIMIT twice
+    values = {"state": JobState.QUEUED, "lease_owner": "", "lease_until": _now(connection, hint_s)}
+    connection.execute(update(_JOB).where(_C.id.in_(ids), wanted).values(**values))
+    return [(job_id, stage) for job_id in ids]
+
+
+def _held(claim: Claim) -> Update:
+    """The job, if this claim still holds it."""
+    return update(_JOB).where(_C.id == claim.job_id, _C.fence == claim.fence, _C.state == JobState.DOING)
+
+
+def _end(session: Session, claim: Claim, state: JobState, reason: RejectReason | None, message: str) -> None:
+    connection = session.connection()
+    values = {"state": state, "reason": reason, "message": message, "lease_owner": "", "lease_until": None}
+    ended = _held(claim).values(**values, finished_at=_now(connection))
+    if not connection.execute(ended).rowcount:
+        raise LeaseLost(
+            f"job {claim.job_id} ({claim.stage} of {claim.subject_id}) is no longer held by fence {claim.fence}; "
+            "its result is thrown away"
+        )
+
+
+def _put_back(
+    engine: Engine,
+    claim: Claim,
+    state: JobState,
+    message: str,
+    delay_s: float = 0.0,
+    attempt: ColumnElement[int] = _C.attempt,
+) -> JobState | None:
+    with told(engine), engine.begin() as connection:
+        values: dict[str, Any] = {"state": state, "message": message, "attempt": attempt, "lease_owner": ""}
+        values |= {"not_before": _now(connection, delay_s), "lease_until": None}
+        ended = _now(connection) if state in ENDED else None
+        put = _held(claim).values(**values, finished_at=ended)
+        return state if connection.execute(put).rowcount else None
