@@ -1,0 +1,626 @@
+"""What every sandbox must do, as one suite. A backend passes it or does not run untrusted code.
+
+Subclass SandboxContract in a test file and give two fixtures: `backend`, the SandboxBackend under test, and
+`environment`, an EnvironmentSpec it can materialise (see `locked_environment`). Nothing here knows the backend.
+"""
+
+import contextlib
+import hashlib
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from db.models import RejectReason
+from swefactory.errors import InfrastructureError, Rejected
+from swefactory.protocols import (
+    CHECKOUT_DIR,
+    ENVIRONMENT_DIR,
+    INPUTS_DIR,
+    PROJECT_DIR,
+    PYTHON,
+    RESULTS_DIR,
+    CommandResult,
+    EnvironmentSpec,
+    Limits,
+    Materialised,
+    Sandbox,
+    SandboxBackend,
+    SandboxSpec,
+)
+
+MIB = 2**20
+SMALL = Limits(
+    memory_bytes=256 * MIB,
+    n_processes=64,
+    n_cpus=1.0,
+    file_bytes=8 * MIB,
+    disk_bytes=48 * MIB,
+    output_bytes=256 * 1024,
+)
+ROOMY = Limits(memory_bytes=512 * MIB, n_processes=128, disk_bytes=256 * MIB, output_bytes=2 * MIB)
+LOCK = (
+    "iniconfig==2.0.0 \\\n"
+    "    --hash=sha256:2d91e135bf72d31a410b17c16da610a82cb55f6b0477d1a902134b24a455b8b3 \\\n"
+    "    --hash=sha256:b6a85871a79d2e3b22d2d1b94ac2824226a63c6b741c88f7ae975f18b6778374\n"
+)
+
+Opener = Callable[..., AbstractContextManager[Sandbox]]
+
+
+def spec_of(lock: str, python_version: str) -> EnvironmentSpec:
+    digest = hashlib.sha256(f"{python_version}\n{lock}".encode()).hexdigest()
+    return EnvironmentSpec(digest=f"sha256:{digest}", python_version=python_version, lock=lock)
+
+
+def locked_environment(backend: SandboxBackend) -> EnvironmentSpec:
+    """A tiny environment (iniconfig alone) on an interpreter that the backend has."""
+    offered = backend.pythons()
+    for version in ("3.12", "3.11", "3.13", "3.10", "3.9"):
+        if version in offered:
+            return spec_of(LOCK, version)
+    pytest.skip(f"no Python of 3.9 to 3.13 here, only {', '.join(offered) or 'none'}")
+
+
+def python(sandbox: Sandbox, code: str, timeout_s: float = 30, env: dict[str, str] | None = None) -> CommandResult:
+    return sandbox.run([PYTHON, "-c", code], timeout_s=timeout_s, env=env)
+
+
+def printed(result: CommandResult) -> str:
+    assert result.exit_code == 0, result
+    return result.output.decode()
+
+
+class SandboxContract:
+    """The suite. Tests that cannot disturb each other share the sandbox `shared`; the others open their own."""
+
+    @pytest.fixture(scope="class")
+    def source(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A checkout as the stages make one, and beside it what else is handed in."""
+        base = tmp_path_factory.mktemp("source")
+        (base / "checkout" / "pkg").mkdir(parents=True)
+        (base / "checkout" / "pkg" / "__init__.py").write_text("ANSWER = 42\n")
+        (base / "checkout" / "run.sh").write_text("#!/bin/sh\necho script\n")
+        (base / "checkout" / "run.sh").chmod(0o755)
+        (base / "checkout" / "link").symlink_to("pkg/__init__.py")
+        metadata = base / "project" / "sample_project-1.2.3.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: sample-project\nVersion: 1.2.3\n")
+        (metadata / "RECORD").write_text("")
+        (base / "project" / "project.pth").write_text(f"{CHECKOUT_DIR}\n")
+        (base / "project" / "bin").mkdir()
+        (base / "project" / "bin" / "sample-tool").write_text("#!/bin/sh\necho tool\n")
+        (base / "project" / "bin" / "sample-tool").chmod(0o755)
+        (base / "inputs").mkdir()
+        (base / "inputs" / "ids.txt").write_text("test_a\n")
+        return base
+
+    @pytest.fixture(scope="class")
+    def opener(self, backend: SandboxBackend, environment: EnvironmentSpec, source: Path) -> Opener:
+        def open_one(limits: Limits = ROOMY, label: str = "") -> AbstractContextManager[Sandbox]:
+            return backend.open(
+                SandboxSpec(
+                    environment=environment,
+                    checkout=source / "checkout",
+                    project=source / "project",
+                    inputs=source / "inputs",
+                    limits=limits,
+                    label=label or f"contract.{uuid.uuid4().hex[:8]}",
+                )
+            )
+
+        return open_one
+
+    @pytest.fixture(scope="class")
+    def shared(self, opener: Opener) -> Iterator[Sandbox]:
+        with opener() as sandbox:
+            yield sandbox
+
+    # ------------------------------------------------------------ running
+
+    def test_a_command_answers_with_its_exit_code_and_both_outputs_in_order(self, shared: Sandbox) -> None:
+        result = shared.run(["/bin/sh", "-c", "echo one; echo two >&2; echo three; exit 7"], timeout_s=30)
+        assert (result.exit_code, result.output) == (7, b"one\ntwo\nthree\n")
+        assert not (result.timed_out or result.truncated or result.out_of_memory)
+
+    def test_a_signal_is_told_as_128_and_its_number(self, shared: Sandbox) -> None:
+        assert shared.run(["/bin/sh", "-c", "kill -TERM $$"], timeout_s=30).exit_code == 143
+
+    def test_a_missing_program_is_the_commands_fault(self, shared: Sandbox) -> None:
+        assert shared.run(["/no/such/program"], timeout_s=30).exit_code not in (0, None)
+
+    def test_environment_folder_and_input_reach_the_command(self, shared: Sandbox) -> None:
+        argv = ["/bin/sh", "-c", 'echo "$GREETING"; pwd; cat']
+        result = shared.run(argv, timeout_s=30, env={"GREETING": "good day"}, cwd="/tmp", stdin=b"from outside")
+        assert result.output == b"good day\n/tmp\nfrom outside"
+
+    def test_a_command_starts_in_the_checkout_with_an_empty_input(self, shared: Sandbox) -> None:
+        assert shared.run(["/bin/sh", "-c", "pwd; cat"], timeout_s=30).output == f"{CHECKOUT_DIR}\n".encode()
+
+    def test_large_input_and_binary_output_pass_unharmed(self, shared: Sandbox) -> None:
+        blob = bytes(range(256)) * 2048
+        assert shared.run(["/bin/cat"], timeout_s=30, stdin=blob).output == blob
+
+    def test_the_path_finds_the_project_then_the_environment(self, shared: Sandbox) -> None:
+        script = "command -v python; sample-tool; ./run.sh"
+        assert shared.run(["/bin/sh", "-c", script], timeout_s=30).output == f"{PYTHON}\ntool\nscript\n".encode()
+
+    def test_standard_streams_can_be_opened_by_name(self, shared: Sandbox) -> None:
+        result = shared.run(["/bin/sh", "-c", "echo a > /dev/stdout; echo b > /dev/stderr"], timeout_s=30)
+        assert (result.exit_code, result.output) == (0, b"a\nb\n")
+
+    # ------------------------------------------------------------ the environment
+
+    def test_the_locked_packages_can_be_imported(self, shared: Sandbox) -> None:
+        assert printed(python(shared, "import iniconfig, sys; print(iniconfig.__file__, sys.prefix)")).startswith(
+            f"{ENVIRONMENT_DIR}/lib/"
+        )
+
+    def test_the_environments_packages_are_compiled(self, shared: Sandbox) -> None:
+        code = "import iniconfig, os; print(os.path.exists(iniconfig.__cached__))"
+        assert printed(python(shared, code)) == "True\n"
+
+    def test_the_projects_metadata_and_modules_are_seen(self, shared: Sandbox) -> None:
+        code = "import importlib.metadata as m, pkg; print(m.version('sample-project'), pkg.ANSWER, pkg.__file__)"
+        result = shared.run([PYTHON, "-c", code], timeout_s=30, cwd="/tmp")
+        assert printed(result) == f"1.2.3 42 {CHECKOUT_DIR}/pkg/__init__.py\n"
+
+    def test_environment_project_inputs_and_system_are_read_only(self, shared: Sandbox) -> None:
+        for folder in (ENVIRONMENT_DIR, PROJECT_DIR, INPUTS_DIR, "/usr", "/usr/bin", "/etc", "/", "/opt"):
+            result = shared.run(["/usr/bin/touch", f"{folder}/planted"], timeout_s=30)
+            assert result.exit_code != 0, folder
+        assert shared.read(f"{INPUTS_DIR}/ids.txt") == b"test_a\n"
+
+    def test_the_interpreter_itself_cannot_be_replaced(self, shared: Sandbox) -> None:
+        code = "import os, sys; p = os.path.realpath(sys.executable); open(p, 'ab')"
+        result = python(shared, code)
+        assert result.exit_code != 0
+        assert b"Error" in result.output
+
+    # ------------------------------------------------------------ time and processes
+
+    def test_the_time_limit_ends_the_whole_tree(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            code = (
+                "import os, time\n"
+                "if os.fork() == 0:\n"
+                "    os.setsid()\n"
+                "    if os.fork() == 0:\n"
+                "        for n in range(600):\n"
+                "            open('/testbed/beat', 'a').write('x'); time.sleep(0.05)\n"
+                "    os._exit(0)\n"
+                "time.sleep(600)\n"
+            )
+            result = python(sandbox, code, timeout_s=1.5)
+            assert result.timed_out
+            assert result.exit_code is None
+            assert result.duration_s < 15
+            before = len(sandbox.read(f"{CHECKOUT_DIR}/beat"))
+            time.sleep(0.5)
+            assert len(sandbox.read(f"{CHECKOUT_DIR}/beat")) == before > 0
+
+    def test_output_before_the_time_limit_is_kept(self, shared: Sandbox) -> None:
+        result = shared.run(["/bin/sh", "-c", "echo early; sleep 60"], timeout_s=1)
+        assert result.timed_out
+        assert result.output.startswith(b"early\n")
+
+    def test_a_command_that_ignores_the_polite_signals_is_ended(self, shared: Sandbox) -> None:
+        result = shared.run(["/bin/sh", "-c", "trap '' TERM INT HUP; while :; do sleep 1; done"], timeout_s=1)
+        assert result.timed_out
+        assert result.duration_s < 15
+
+    def test_a_background_process_is_gone_when_run_returns(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            script = "(setsid sh -c 'while :; do echo x >> /tmp/beat; sleep 0.05; done' >/dev/null 2>&1 &) ; sleep 0.3"
+            assert sandbox.run(["/bin/sh", "-c", script], timeout_s=30).exit_code == 0
+            before = len(sandbox.read("/tmp/beat"))
+            time.sleep(0.5)
+            assert len(sandbox.read("/tmp/beat")) == before > 0
+
+    def test_it_sees_only_its_own_processes(self, shared: Sandbox) -> None:
+        code = "import os; print(sum(name.isdigit() for name in os.listdir('/proc')))"
+        assert int(printed(python(shared, code))) < 8
+        assert str(os.getpid()).encode() not in shared.run(["/bin/ls", "/proc"], timeout_s=30).output.split()
+
+    # ------------------------------------------------------------ limits
+
+    def test_a_fork_bomb_stays_within_the_limit(self, opener: Opener) -> None:
+        code = (
+            "import os, time\n"
+            "n = 0\n"
+            "try:\n"
+            "    while n < 2000:\n"
+            "        if os.fork() == 0:\n"
+            "            time.sleep(60); os._exit(0)\n"
+            "        n += 1\n"
+            "except OSError:\n"
+            "    pass\n"
+            "print(n, flush=True); os._exit(0)\n"
+        )
+        with opener(SMALL) as sandbox:
+            result = python(sandbox, code, timeout_s=30)
+            assert 1 <= int(printed(result)) <= SMALL.n_processes
+            sandbox.run(["/bin/bash", "-c", ":(){ :|:& };:; sleep 5"], timeout_s=2)
+            assert sandbox.run(["/bin/echo", "alive"], timeout_s=30).output == b"alive\n"
+
+    def test_a_memory_bomb_is_stopped(self, opener: Opener) -> None:
+        code = "x = []\nfor n in range(64):\n    x.append(bytearray(b'x') * (32 << 20))\nprint('survived')"
+        with opener(SMALL) as sandbox:
+            result = python(sandbox, code, timeout_s=60)
+            assert result.out_of_memory or result.exit_code not in (0, None)
+            assert b"survived" not in result.output
+            assert sandbox.run(["/bin/echo", "alive"], timeout_s=30).output == b"alive\n"
+
+    def test_many_small_processes_share_one_memory_limit(self, opener: Opener) -> None:
+        code = (
+            "import os, time\n"
+            "children = []\n"
+            "for n in range(12):\n"
+            "    pid = os.fork()\n"
+            "    if pid == 0:\n"
+            "        x = bytearray(b'x') * (64 << 20); time.sleep(8); os._exit(0)\n"
+            "    children.append(pid)\n"
+            "killed = [p for p in children if os.waitpid(p, 0)[1]]\n"
+            "os._exit(1 if killed else 0)\n"
+        )
+        with opener(SMALL) as sandbox:
+            result = python(sandbox, code, timeout_s=60)
+            assert result.out_of_memory or result.exit_code not in (0, None)
+
+    def test_a_flood_of_output_is_capped_at_head_and_tail(self, opener: Opener) -> None:
+        with opener(SMALL) as sandbox:
+            script = "echo first; yes | head -c 100000000; echo last"
+            result = sandbox.run(["/bin/sh", "-c", script], timeout_s=60)
+            assert result.exit_code == 0
+            assert result.truncated
+            assert len(result.output) <= SMALL.output_bytes + 200
+            assert result.output.startswith(b"first\n")
+            assert result.output.endswith(b"last\n")
+
+    def test_a_file_over_the_limit_is_refused(self, opener: Opener) -> None:
+        with opener(SMALL) as sandbox:
+            argv = ["/usr/bin/head", "-c", str(SMALL.file_bytes + MIB), "/dev/zero"]
+            code = (
+                f"import subprocess, sys; sys.exit(subprocess.call({argv!r}, stdout=open('/testbed/big', 'wb')) != 0)"
+            )
+            assert python(sandbox, code).exit_code == 1
+            size = printed(sandbox.run(["/usr/bin/stat", "-c", "%s", "/testbed/big"], timeout_s=30))
+            assert int(size) <= SMALL.file_bytes
+
+    @pytest.mark.parametrize("folder", ["/testbed", "/tmp", "/opt/results"])
+    def test_filling_the_disk_is_stopped(self, opener: Opener, folder: str) -> None:
+        code = (
+            "import time\n"
+            "for n in range(100):\n"
+            f"    open('{folder}/fill%d' % n, 'wb').write(b'x' * (4 << 20)); time.sleep(0.1)\n"
+            "print('survived')\n"
+        )
+        with opener(SMALL) as sandbox:
+            result = python(sandbox, code, timeout_s=60)
+            assert result.exit_code != 0
+            assert b"survived" not in result.output
+
+    def test_shared_memory_and_devices_are_no_way_round_the_limits(self, opener: Opener) -> None:
+        code = (
+            "import os\n"
+            "for folder in ('/dev', '/dev/shm', '/run', '/var', '/var/tmp'):\n"
+            "    try:\n"
+            "        for n in range(100):\n"
+            "            open('%s/fill%d' % (folder, n), 'wb').write(b'x' * (4 << 20))\n"
+            "    except OSError:\n"
+            "        continue\n"
+            "    print('filled', folder)\n"
+        )
+        with opener(SMALL) as sandbox:
+            assert b"filled" not in python(sandbox, code, timeout_s=60).output
+
+    def test_no_core_file_is_written(self, shared: Sandbox) -> None:
+        assert shared.run(["/bin/sh", "-c", "ulimit -c; ulimit -Hc"], timeout_s=30).output == b"0\n0\n"
+
+    # ------------------------------------------------------------ isolation
+
+    def test_no_network_is_reached(self, shared: Sandbox) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            code = (
+                "import socket\n"
+                f"for target in (('127.0.0.1', {port}), ('1.1.1.1', 53), ('169.254.169.254', 80), ('172.17.0.1', 22)):\n"
+                "    try:\n"
+                "        socket.create_connection(target, 3); print('reached', target)\n"
+                "    except OSError:\n"
+                "        pass\n"
+                "try:\n"
+                "    print('resolved', socket.getaddrinfo('registry.invalid', 443))\n"
+                "except OSError:\n"
+                "    pass\n"
+                "print('done')\n"
+            )
+            assert printed(python(shared, code, timeout_s=60)) == "done\n"
+
+    def test_a_server_can_still_be_tested_on_its_own_loopback(self, shared: Sandbox) -> None:
+        code = (
+            "import socket\n"
+            "server = socket.create_server(('127.0.0.1', 0))\n"
+            "socket.create_connection(server.getsockname(), 5)\n"
+            "print(socket.gethostbyname('localhost'))\n"
+        )
+        assert printed(python(shared, code)) == "127.0.0.1\n"
+
+    def test_abstract_unix_sockets_of_the_host_are_not_reached(self, shared: Sandbox) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            name = f"\0swefactory-{uuid.uuid4().hex}"
+            server.bind(name)
+            server.listen()
+            code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({name!r})"
+            assert python(shared, code).exit_code != 0
+
+    def test_the_hosts_environment_is_not_seen(self, shared: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SECRET", "sk-TEST-planted")
+        seen = printed(shared.run(["/usr/bin/env"], timeout_s=30))
+        assert "sk-TEST-planted" not in seen
+        names = {line.partition("=")[0] for line in seen.splitlines()}
+        assert not {n for n in names if re.search(r"SECRET|TOKEN|KEY|SWEFACTORY|PROXY", n, re.IGNORECASE)}
+
+    def test_no_process_in_it_shows_the_hosts_environment(
+        self, shared: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET", "sk-TEST-planted")
+        code = (
+            "import os\n"
+            "for name in os.listdir('/proc'):\n"
+            "    if name.isdigit():\n"
+            "        try:\n"
+            "            print(open('/proc/%s/environ' % name, 'rb').read())\n"
+            "        except OSError:\n"
+            "            pass\n"
+        )
+        assert b"sk-TEST-planted" not in python(shared, code).output
+
+    def test_the_hosts_files_are_not_seen(self, shared: Sandbox, tmp_path: Path, source: Path) -> None:
+        secret = tmp_path / "secret.txt"
+        secret.write_text("sk-TEST-planted")
+        secret.chmod(0o644)
+        hidden = [secret, source / "checkout", Path.home() / ".bashrc", Path.home() / ".ssh", Path(__file__)]
+        hidden += [
+            Path(p) for p in ("/etc/shadow", "/var/run/docker.sock", "/run/docker.sock", "/root/.bashrc", "/var/log")
+        ]
+        for path in hidden:
+            assert shared.run(["/bin/ls", str(path)], timeout_s=30).exit_code != 0, path
+
+    def test_it_is_not_root_and_holds_no_capability(self, shared: Sandbox) -> None:
+        status = printed(shared.run(["/bin/cat", "/proc/self/status"], timeout_s=30))
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert "0" not in fields["Uid"].split()
+        assert "0" not in fields["Gid"].split()
+        assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+        assert fields["NoNewPrivs"].strip() == "1"
+
+    def test_it_cannot_become_root_again(self, shared: Sandbox) -> None:
+        for argv in (["unshare", "-r", "id", "-u"], ["su", "-c", "id -u"], ["setpriv", "--reuid=0", "id", "-u"]):
+            result = shared.run(argv, timeout_s=30, stdin=b"\n")
+            assert result.exit_code != 0, argv
+
+    def test_it_cannot_mount(self, shared: Sandbox) -> None:
+        for argv in (["mount", "-t", "tmpfs", "none", "/tmp"], ["umount", ENVIRONMENT_DIR], ["unshare", "-m", "true"]):
+            assert shared.run(argv, timeout_s=30).exit_code != 0, argv
+
+    def test_the_user_has_a_name_and_a_home_of_its_own(self, shared: Sandbox) -> None:
+        script = 'id -un && cd "$HOME" && touch mine && ls'
+        assert shared.run(["/bin/sh", "-c", script], timeout_s=30).exit_code == 0
+
+    # ------------------------------------------------------------ files
+
+    def test_the_checkout_is_a_private_copy(self, opener: Opener, source: Path) -> None:
+        with opener() as sandbox:
+            script = "echo changed >> pkg/__init__.py && rm run.sh && echo new > new.txt && readlink link"
+            assert sandbox.run(["/bin/sh", "-c", script], timeout_s=30).output == b"pkg/__init__.py\n"
+        assert (source / "checkout" / "pkg" / "__init__.py").read_text() == "ANSWER = 42\n"
+        assert (source / "checkout" / "run.sh").exists()
+        assert not (source / "checkout" / "new.txt").exists()
+
+    def test_state_lasts_between_runs_and_not_between_sandboxes(self, opener: Opener) -> None:
+        places = (f"{CHECKOUT_DIR}/kept", "/tmp/kept", f"{RESULTS_DIR}/kept")
+        with opener() as sandbox:
+            for place in places:
+                assert sandbox.run(["/usr/bin/touch", place], timeout_s=30).exit_code == 0
+            for place in places:
+                assert sandbox.run(["/bin/ls", place], timeout_s=30).exit_code == 0
+        with opener() as other:
+            for place in places:
+                assert other.run(["/bin/ls", place], timeout_s=30).exit_code != 0
+
+    def test_two_sandboxes_at_once_do_not_meet(self, opener: Opener) -> None:
+        with opener() as one, opener() as two:
+            one.write("/tmp/mine", b"one")
+            with pytest.raises(FileNotFoundError):
+                two.read("/tmp/mine")
+
+    def test_a_written_file_is_read_back_with_its_parents_made(self, shared: Sandbox) -> None:
+        blob = bytes(range(256)) * 1024
+        shared.write(f"{CHECKOUT_DIR}/new/deep/file.bin", blob)
+        assert shared.read(f"{CHECKOUT_DIR}/new/deep/file.bin") == blob
+        shared.write(f"{CHECKOUT_DIR}/new/deep/file.bin", b"")
+        assert shared.read(f"{CHECKOUT_DIR}/new/deep/file.bin") == b""
+
+    def test_a_written_file_belongs_to_the_user_with_the_asked_mode(self, shared: Sandbox) -> None:
+        shared.write("/tmp/tool", b"#!/bin/sh\necho written\n", mode=0o755)
+        assert shared.run(["/tmp/tool"], timeout_s=30).output == b"written\n"
+        assert (
+            shared.run(["/bin/sh", "-c", "echo more >> /tmp/tool; stat -c %a /tmp/tool"], timeout_s=30).output
+            == b"755\n"
+        )
+
+    def test_reading_what_is_not_there_says_so(self, shared: Sandbox) -> None:
+        with pytest.raises(FileNotFoundError):
+            shared.read(f"{CHECKOUT_DIR}/absent")
+
+    def test_reading_a_file_that_is_too_large_is_refused(self, shared: Sandbox) -> None:
+        shared.write("/tmp/large", b"x" * 1000)
+        assert len(shared.read("/tmp/large", max_bytes=1000)) == 1000
+        with pytest.raises(InfrastructureError):
+            shared.read("/tmp/large", max_bytes=999)
+
+    def test_reading_a_folder_a_pipe_or_a_device_is_refused(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            assert sandbox.run(["/usr/bin/mkfifo", "/tmp/pipe"], timeout_s=30).exit_code == 0
+            for path in ("/tmp/pipe", CHECKOUT_DIR, "/dev/zero"):
+                with pytest.raises((FileNotFoundError, InfrastructureError)):
+                    sandbox.read(path)
+
+    def test_a_link_never_leads_a_read_or_a_write_to_the_host(self, opener: Opener, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret").write_text("sk-TEST-planted")
+        outside.chmod(0o777)
+        with opener() as sandbox:
+            script = f"ln -s {outside}/secret /opt/results/file; ln -s {outside} /opt/results/folder; ln -s {outside}/x /opt/results/x"
+            assert sandbox.run(["/bin/sh", "-c", script], timeout_s=30).exit_code == 0
+            for path in ("/opt/results/file", "/opt/results/folder/secret", f"{outside}/secret"):
+                with pytest.raises((FileNotFoundError, InfrastructureError)):
+                    sandbox.read(path)
+            for path in ("/opt/results/folder/planted", "/opt/results/file", "/opt/results/x"):
+                with contextlib.suppress(InfrastructureError, FileNotFoundError):
+                    sandbox.write(path, b"planted")
+        assert sorted(p.name for p in outside.iterdir()) == ["secret"]
+        assert (outside / "secret").read_text() == "sk-TEST-planted"
+
+    def test_files_that_only_their_owner_may_read_are_gone_with_the_sandbox(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            script = "mkdir -p locked/in && touch locked/in/file && chmod 0 locked/in locked"
+            assert sandbox.run(["/bin/sh", "-c", script], timeout_s=30).exit_code == 0
+
+    # ------------------------------------------------------------ materialising and sweeping
+
+    def test_materialising_twice_builds_once(self, backend: SandboxBackend, environment: EnvironmentSpec) -> None:
+        fresh = replace(environment, digest=f"sha256:{uuid.uuid4().hex * 2}")
+        first, second = backend.materialise(fresh), backend.materialise(fresh)
+        assert (first.built, second.built) == (True, False)
+        assert first.locator == second.locator
+        assert first.size_bytes > 0
+
+    def test_two_at_once_are_one_build(self, backend: SandboxBackend, environment: EnvironmentSpec) -> None:
+        fresh = replace(environment, digest=f"sha256:{uuid.uuid4().hex * 2}")
+        done: list[Materialised] = []
+        threads = [threading.Thread(target=lambda: done.append(backend.materialise(fresh))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert sorted(each.built for each in done) == [False, True]
+
+    def test_a_hash_that_does_not_match_is_a_verdict(
+        self, backend: SandboxBackend, environment: EnvironmentSpec
+    ) -> None:
+        bad = spec_of(f"iniconfig==2.0.0 --hash=sha256:{'0' * 64}\n", environment.python_version)
+        with pytest.raises(Rejected) as caught:
+            backend.materialise(bad)
+        assert caught.value.reason is RejectReason.BUILD_FAILED
+
+    def test_an_interpreter_that_nobody_has_is_a_verdict(self, backend: SandboxBackend) -> None:
+        with pytest.raises(Rejected) as caught:
+            backend.materialise(spec_of("", "3.2"))
+        assert caught.value.reason is RejectReason.NO_INTERPRETER
+
+    def test_a_sweep_leaves_the_living_alone(self, backend: SandboxBackend, opener: Opener) -> None:
+        with opener(label="901.1") as sandbox:
+            backend.sweep(lambda label: True)
+            assert sandbox.run(["/bin/echo", "alive"], timeout_s=30).output == b"alive\n"
+
+    def test_a_sweep_removes_what_a_dead_owner_left(self, backend: SandboxBackend, opener: Opener) -> None:
+        opened = opener(label="902.1")
+        opened.__enter__()
+        try:
+            assert backend.sweep(lambda label: label != "902.1") == 1
+            assert backend.sweep(lambda label: label != "902.1") == 0
+        finally:
+            opened.__exit__(None, None, None)
+
+    # ------------------------------------------------------------ the shell
+
+    def test_the_shell_is_interactive_and_takes_an_interrupt(self, opener: Opener) -> None:
+        with opener() as sandbox, terminal(sandbox.shell_argv()) as (send, expect):
+            send("PS1=; stty -echo; echo REA''DY\n")
+            expect("READY")
+            send("pwd; id -u; echo $((40 + 2)) a\n")
+            assert CHECKOUT_DIR in expect("42 a")
+            send("tty -s && echo is-a-tt''y\n")
+            expect("is-a-tty")
+            send("sleep 100; echo rc=$?\n")
+            time.sleep(0.5)
+            send("\x03")
+            send("echo after''wards $?\n")
+            expect("afterwards 130")
+            send("echo kept > /tmp/from-shell; echo do''ne\n")
+            expect("done")
+            assert sandbox.read("/tmp/from-shell") == b"kept\n"
+
+    def test_the_shell_sees_what_a_run_left(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            sandbox.write("/tmp/left", b"by a run\n")
+            with terminal(sandbox.shell_argv()) as (send, expect):
+                send('cat /tmp/left; python -c \'import iniconfig; print("imp" + "orted")\'\n')
+                expect("by a run")
+                expect("imported")
+
+    def test_a_shell_and_its_children_end_with_the_sandbox(self, opener: Opener) -> None:
+        with opener() as sandbox:
+            process, master = spawn(sandbox.shell_argv())
+            os.write(master, b"sleep 600 &\necho REA''DY\n")
+            read_until(master, "READY")
+        try:
+            assert process.wait(15) is not None
+        finally:
+            os.close(master)
+
+
+# ---------------------------------------------------------------- a terminal, as an agent's tool drives one
+
+
+def spawn(argv: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts `argv` on a new pty that is nobody's controlling terminal yet; the process and the master's end."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
+    return process, master
+
+
+def read_until(master: int, text: str, timeout_s: float = 20) -> str:
+    seen = ""
+    deadline = time.monotonic() + timeout_s
+    while text not in seen:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([master], [], [], left)[0]:
+            pytest.fail(f"{text!r} did not appear, only {seen!r}")
+        try:
+            seen += os.read(master, 65536).decode(errors="replace")
+        except OSError:
+            pytest.fail(f"the shell ended before {text!r} appeared, after {seen!r}")
+    return seen
+
+
+@contextlib.contextmanager
+def terminal(argv: list[str]) -> Iterator[tuple[Callable[[str], None], Callable[[str], str]]]:
+    process, master = spawn(argv)
+
+    def send(text: str) -> None:
+        os.write(master, text.encode())
+
+    try:
+        yield send, lambda text: read_until(master, text)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        os.close(master)
