@@ -77,7 +77,7 @@ def _postgresql(url: URL) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "application_name": "swefactory",
-            "options": f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}",
+            "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_MS}",
         },
     )
 
@@ -238,6 +238,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str, str], str]], ...] = (
     ("read-only", lambda name, _: f"the catalog {name} is read-only; connect to the primary server"),
     ("unable to open", lambda name, _: f"cannot open the catalog {name}; check that its folder exists and is yours"),
     ("locked", lambda name, _: f"the catalog {name} was locked by another process for {BUSY_TIMEOUT_S} s; try again"),
+    ("already exists", lambda name, why: f"{name} holds tables of something else: {why}; give swefactory its own"),
     ("is full", lambda name, _: f"the disk of the catalog {name} is full; free some space and try again"),
     ("", lambda name, why: f"cannot connect to the catalog {name}: {why}; check the address and that the server is up"),
 )

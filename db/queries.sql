@@ -1,0 +1,162 @@
+-- Questions worth asking the catalog twice. Each runs unchanged on SQLite and PostgreSQL and writes nothing.
+--
+--   -- name: NAME, then comment lines that say what it answers, then one SELECT.
+--
+-- Every parameter is optional: one that is not given is NULL, and NULL means "all".
+
+-- name: funnel
+-- How far the subjects of each repository have come, and of all in total.
+WITH step AS (
+    SELECT
+        repository.id,
+        repository.name AS repository,
+        (SELECT count(*) FROM pull_request WHERE pull_request.repository_id = repository.id) AS pull_requests,
+        (SELECT count(*) FROM task_instance WHERE task_instance.repository_id = repository.id) AS candidates,
+        (
+            SELECT count(*) FROM task_instance
+            WHERE task_instance.repository_id = repository.id AND task_instance.environment_id IS NOT NULL
+        ) AS environments,
+        (
+            SELECT count(*) FROM task_instance
+            WHERE task_instance.repository_id = repository.id AND task_instance.status = 'validated'
+        ) AS validated,
+        (
+            SELECT count(*) FROM rollout
+            JOIN task_instance ON task_instance.id = rollout.task_instance_id
+            WHERE task_instance.repository_id = repository.id AND rollout.finished_at IS NOT NULL
+        ) AS rollouts,
+        (
+            SELECT count(*) FROM rollout
+            JOIN task_instance ON task_instance.id = rollout.task_instance_id
+            WHERE task_instance.repository_id = repository.id AND rollout.resolved
+        ) AS resolved
+    FROM repository
+    WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+),
+line AS (
+    SELECT 0 AS place, id, repository, pull_requests, candidates, environments, validated, rollouts, resolved FROM step
+    UNION ALL
+    SELECT
+        1, 0, 'total', CAST(sum(pull_requests) AS INTEGER), CAST(sum(candidates) AS INTEGER),
+        CAST(sum(environments) AS INTEGER), CAST(sum(validated) AS INTEGER), CAST(sum(rollouts) AS INTEGER),
+        CAST(sum(resolved) AS INTEGER)
+    FROM step
+    HAVING count(*) > 0
+)
+SELECT repository, pull_requests, candidates, environments, validated, rollouts, resolved
+FROM line
+ORDER BY place, repository, id;
+
+-- name: rejections
+-- Why subjects were dropped, at which stage, most frequent first.
+WITH subject AS (
+    SELECT 'crawl' AS stage, repository.id AS subject_id, repository.id AS repository_id FROM repository
+    UNION ALL
+    SELECT 'candidate', pull_request.id, pull_request.repository_id FROM pull_request
+    UNION ALL
+    SELECT 'environment', task_instance.id, task_instance.repository_id FROM task_instance
+    UNION ALL
+    SELECT 'validation', task_instance.id, task_instance.repository_id FROM task_instance
+)
+SELECT job.stage, job.reason, count(*) AS n, repository.name AS repository
+FROM job
+JOIN subject ON subject.stage = job.stage AND subject.subject_id = job.subject_id
+JOIN repository ON repository.id = subject.repository_id
+WHERE job.state = 'rejected' AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+GROUP BY job.stage, job.reason, repository.name
+ORDER BY n DESC, job.stage, job.reason, repository.name;
+
+-- name: instances
+-- Each task instance: its status, what it runs on, and how many tests judge it.
+SELECT
+    task_instance.instance_id,
+    task_instance.status,
+    task_instance.reject_reason AS reason,
+    environment.python_version AS python,
+    json_array_length(task_instance.fail_to_pass) AS n_fail_to_pass,
+    json_array_length(task_instance.pass_to_pass) AS n_pass_to_pass,
+    substr(CAST(task_instance.validated_at AS TEXT), 1, 19) AS validated_at
+FROM task_instance
+JOIN repository ON repository.id = task_instance.repository_id
+LEFT JOIN environment ON environment.id = task_instance.environment_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY repository.name, task_instance.id;
+
+-- name: jobs
+-- How many jobs of each stage are in each state.
+SELECT job.stage, job.state, count(*) AS n
+FROM job
+GROUP BY job.stage, job.state
+ORDER BY
+    CASE job.stage
+        WHEN 'crawl' THEN 1 WHEN 'candidate' THEN 2 WHEN 'environment' THEN 3
+        WHEN 'validation' THEN 4 WHEN 'rollout' THEN 5 ELSE 6
+    END,
+    job.state;
+
+-- name: waiting
+-- Jobs that have not ended, soonest first: the time before which they are not tried, who works on them, why they wait.
+SELECT
+    job.id AS job_id,
+    job.stage,
+    job.subject_id,
+    job.state,
+    job.attempt,
+    substr(CAST(job.not_before AS TEXT), 1, 19) AS not_before,
+    job.lease_owner,
+    job.message
+FROM job
+WHERE job.state IN ('todo', 'queued', 'doing', 'failed')
+ORDER BY job.not_before, job.id;
+
+-- name: dead
+-- Jobs we gave up after their last attempt, and the last message of each: our fault, never the subject's.
+SELECT
+    job.id AS job_id,
+    job.stage,
+    job.subject_id,
+    job.attempt,
+    substr(CAST(job.finished_at AS TEXT), 1, 19) AS finished_at,
+    job.message
+FROM job
+WHERE job.state = 'dead'
+ORDER BY job.id;
+
+-- name: rollouts
+-- Each rollout: who tried what, how it ended, and what it took.
+SELECT
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout.replica,
+    rollout.exit_status,
+    CASE WHEN rollout.resolved THEN 'yes' WHEN NOT rollout.resolved THEN 'no' END AS resolved,
+    rollout.n_turns,
+    rollout.n_prompt_tokens + rollout.n_completion_tokens AS n_tokens,
+    rollout.cost_usd
+FROM rollout
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY task_instance.instance_id, agent_config.name, agent_config.id, rollout.replica;
+
+-- name: agents
+-- How many task instances each agent resolved. A rollout that ended by our own fault counts for nothing.
+SELECT
+    agent_config.name AS agent,
+    agent_config.model,
+    count(*) AS rollouts,
+    count(rollout.resolved) AS graded,
+    count(CASE WHEN rollout.resolved THEN 1 END) AS resolved,
+    CAST(sum(rollout.n_turns) AS INTEGER) AS n_turns,
+    sum(rollout.cost_usd) AS cost_usd
+FROM rollout
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+WHERE
+    rollout.finished_at IS NOT NULL
+    AND rollout.exit_status <> 'infrastructure_error'
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+GROUP BY agent_config.id, agent_config.name, agent_config.model
+ORDER BY agent_config.name, agent_config.id;
