@@ -38,8 +38,10 @@ _TIMEOUT_S = 1800
 def run_git(folder: Path, *args: str, stdin: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
     """Runs git in `folder` with no user configuration; returns stdout. Raises CalledProcessError."""
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *args]
+    # Below somebody's repository `git apply` would take paths as theirs, skip them all and say nothing.
+    environment = {**os.environ, **_GIT_ENV, "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent)}
     return subprocess.run(
-        command, cwd=folder, input=stdin, check=True, capture_output=True, timeout=timeout_s, env={**os.environ, **_GIT_ENV}
+        command, cwd=folder, input=stdin, check=True, capture_output=True, timeout=timeout_s, env=environment
     ).stdout
 
 

@@ -1,0 +1,221 @@
+"""Applies patches to a base commit's tree, runs the tests in a fresh sandbox, and collects the outcomes.
+
+    base tree ──copy──► scratch ──patches in order──► fresh sandbox ──pytest + our plugin──► record ──► TestRunResult
+
+One property: an outcome comes from an intact record of a run whose must-fail canaries failed, or there is none. The
+run's status says which: completed (evidence), timed out, or void with the cause.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from db.models import RejectReason, RunStatus
+from swefactory.checkouts import Checkouts, apply_patch, copy_tree
+from swefactory.config import Settings
+from swefactory.errors import InfrastructureError, Rejected
+from swefactory.model_patches import PatchUnreadable, RestrictedPatch, restrict
+from swefactory.protocols import (
+    INPUTS_DIR,
+    PYTHON,
+    RESULTS_DIR,
+    CommandResult,
+    EnvironmentSpec,
+    Limits,
+    ProjectLayout,
+    Sandbox,
+    SandboxBackend,
+    SandboxSpec,
+)
+from swefactory.recipes.layout import write_project
+from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
+
+INPUTS = Path(__file__).parent / "inputs"
+RUNNER = f"{INPUTS_DIR}/swefactory_run.py"
+_RECORD = f"{RESULTS_DIR}/record"
+_RECORD_BYTES = 256 * 2**20
+_BASE_TEXT_BYTES = 2**20
+
+
+class EvaluationServices(Protocol):
+    """What an evaluation needs of swefactory.stage.Services, which stands above this module."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def checkouts(self) -> Checkouts: ...
+    @property
+    def sandboxes(self) -> SandboxBackend: ...
+    @property
+    def label(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """One run of the tests. `tree` holds the base commit's files and is only read; `test_files` are relative to it;
+    `order` is default, reversed or random:SEED."""
+
+    environment: EnvironmentSpec
+    tree: Path
+    layout: ProjectLayout
+    patches: tuple[str, ...]
+    test_files: tuple[str, ...]
+    timeout_s: float
+    order: str = "default"
+    hash_seed: int = 1
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TestRunResult:
+    """What one run showed. `outcomes` is empty unless `status` is completed; `log` is the output of pytest, capped."""
+
+    __test__ = False
+    status: RunStatus
+    order: str
+    detail: str = ""
+    exit_code: int | None = None
+    n_collected: int = 0
+    outcomes: tuple[TestResult, ...] = ()
+    collection_errors: tuple[CollectionError, ...] = ()
+    duration_s: float = 0.0
+    log: bytes = b""
+    void_cause: VoidCause | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResult:
+    """Runs the tests once. Raises Rejected(PATCH_DOES_NOT_APPLY), InfrastructureError."""
+    with services.checkouts.scratch() as name:
+        checkout, project = Path(name) / "checkout", Path(name) / "project"
+        _build_checkout(checkout, spec)
+        write_project(spec.layout, project)
+        present = tuple(path for path in spec.test_files if (checkout / path).is_file())
+        if not present:
+            detail = f"none of the {len(spec.test_files)} test files is in the tree"
+            return TestRunResult(RunStatus.COMPLETED, spec.order, detail)
+        sandbox_spec = SandboxSpec(
+            environment=spec.environment,
+            checkout=checkout,
+            project=project,
+            inputs=INPUTS,
+            limits=limits_of(services.settings),
+            label=services.label,
+        )
+        with services.sandboxes.open(sandbox_spec) as sandbox:
+            return _run(sandbox, spec, present)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The bounds of a sandbox that the settings ask for."""
+    return Limits(
+        memory_bytes=settings.sandbox_memory_bytes,
+        n_processes=settings.sandbox_processes,
+        n_cpus=settings.sandbox_cpus,
+        disk_bytes=settings.sandbox_disk_bytes,
+        output_bytes=settings.log_cap_bytes,
+    )
+
+
+def _build_checkout(checkout: Path, spec: EvaluationSpec) -> None:
+    checkout.mkdir()
+    copy_tree(spec.tree, checkout)
+    for number, patch in enumerate(spec.patches, 1):
+        try:
+            apply_patch(checkout, patch)
+        except ValueError as error:
+            said = f"patch {number} of {len(spec.patches)}: {error}"
+            raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, said) from error
+
+
+# ---------------------------------------------------------------- the run
+
+
+def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> TestRunResult:
+    key, canary = secrets.token_hex(32), secrets.token_hex(6)
+    request = {"key": key, "record": _RECORD, "canary": canary, "order": spec.order, "arguments": list(test_files)}
+    ended = sandbox.run(
+        [PYTHON, RUNNER],
+        timeout_s=spec.timeout_s,
+        env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed)},
+        stdin=json.dumps(request).encode(),
+    )
+    log = f"# test_{canary}.py holds the tests that must fail: they show that failures are reported\n".encode()
+    log += ended.output
+    if ended.timed_out:
+        detail = f"the tests did not end within {spec.timeout_s:.0f} s"
+        return TestRunResult(RunStatus.TIMED_OUT, spec.order, detail, duration_s=ended.duration_s, log=log)
+    found = _read(sandbox, ended, key, canary)
+    if isinstance(found, Void):
+        return TestRunResult(
+            RunStatus.VOID, spec.order, f"{found.cause.value}: {found.detail}", ended.exit_code,
+            duration_s=ended.duration_s, log=log, void_cause=found.cause,
+        )  # fmt: skip
+    return _completed(found, spec, ended, log, len(test_files))
+
+
+def _read(sandbox: Sandbox, ended: CommandResult, key: str, canary: str) -> RunRecord | Void:
+    if ended.out_of_memory:
+        return Void(VoidCause.OUT_OF_MEMORY, "the tests needed more memory than the sandbox has")
+    try:
+        content = sandbox.read(_RECORD, _RECORD_BYTES)
+    except FileNotFoundError:
+        said = ended.output.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+        return Void(VoidCause.NO_RECORD, f"there is no record; the process ended with {ended.exit_code}: {said[0]}")
+    except InfrastructureError as error:  # a record that is too large, too, is no reason to run this for ever
+        return Void(VoidCause.UNREADABLE, str(error))
+    return read_record(content, key, canary, ended.exit_code)
+
+
+def _completed(
+    record: RunRecord, spec: EvaluationSpec, ended: CommandResult, log: bytes, n_files: int
+) -> TestRunResult:
+    notes = []
+    if n_files < len(spec.test_files):
+        notes.append(f"{len(spec.test_files) - n_files} of {len(spec.test_files)} test files are not in the tree")
+    if record.ignored_options:
+        notes.append(f"options of absent plugins left out: {' '.join(record.ignored_options)}")
+    return TestRunResult(
+        status=RunStatus.COMPLETED,
+        order=spec.order,
+        detail="; ".join(notes),
+        exit_code=ended.exit_code,
+        n_collected=record.n_collected,
+        outcomes=record.outcomes,
+        collection_errors=record.collection_errors,
+        duration_s=ended.duration_s,
+        log=log,
+        versions=record.versions,
+    )
+
+
+# ---------------------------------------------------------------- patches
+
+
+def restricted(patch: str, test_patch: str, tree: Path, lock: str) -> RestrictedPatch:
+    """The part of `patch` that may be graded on the base commit's `tree`. Raises Rejected(PATCH_DOES_NOT_APPLY)."""
+    try:
+        return restrict(patch, test_patch, _reader(tree), installed_modules(lock))
+    except PatchUnreadable as error:
+        raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, str(error)) from error
+
+
+def _reader(tree: Path) -> Callable[[str], str | None]:
+    def base_text(path: str) -> str | None:
+        file = tree / path
+        if not file.is_file() or file.is_symlink() or file.stat().st_size > _BASE_TEXT_BYTES:
+            return None
+        return file.read_bytes().decode("utf-8", "surrogateescape")
+
+    return base_text
+
+
+def installed_modules(lock: str) -> frozenset[str]:
+    """Names under which the packages of a lock are likely imported."""
+    names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*==", lock, re.MULTILINE)
+    modules = {re.sub(r"[-.]+", "_", name).lower() for name in names}
+    return frozenset(modules | {"attr"} if "attrs" in modules else modules)

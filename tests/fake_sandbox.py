@@ -1,0 +1,125 @@
+"""A SandboxBackend that isolates nothing: each sandbox is a folder on the host, and its absolute paths are rewritten.
+
+For tests of what runs inside a sandbox, on machines that cannot isolate and with interpreters that no sandbox
+offers. The environment's digest names the virtual environment: `environments[digest]` is its folder.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from swefactory.errors import InfrastructureError
+from swefactory.protocols import (
+    CHECKOUT_DIR,
+    ENVIRONMENT_DIR,
+    INPUTS_DIR,
+    PROJECT_DIR,
+    RESULTS_DIR,
+    CommandResult,
+    EnvironmentSpec,
+    Materialised,
+    Sandbox,
+    SandboxSpec,
+)
+
+
+class HostSandbox:
+    """Runs commands on the host in a folder of its own. Never for code that is not ours."""
+
+    def __init__(self, root: Path, environment: Path) -> None:
+        self.root = root
+        self._environment = environment
+
+    def host_path(self, text: str) -> str:
+        """`text` with every path of the sandbox replaced by where it stands on the host."""
+        for path in (CHECKOUT_DIR, PROJECT_DIR, INPUTS_DIR, RESULTS_DIR):
+            text = text.replace(path, f"{self.root}{path}")
+        return text.replace(ENVIRONMENT_DIR, str(self._environment))
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+        cwd: str = CHECKOUT_DIR,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        started = time.monotonic()
+        environment = {
+            "PATH": "/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8", "TMPDIR": str(self.root / "tmp"),
+            "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": self.host_path(PROJECT_DIR), **(env or {}),
+        }  # fmt: skip
+        try:
+            ended = subprocess.run(
+                [self.host_path(argument) for argument in argv],
+                check=False,
+                cwd=self.host_path(cwd),
+                env=environment,
+                input=self.host_path(stdin.decode()).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            return CommandResult(None, error.stdout or b"", time.monotonic() - started, timed_out=True)
+        code = ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
+        return CommandResult(code, ended.stdout, time.monotonic() - started)
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        target = Path(self.host_path(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(mode)
+
+    def read(self, path: str, max_bytes: int = 64 * 2**20) -> bytes:
+        source = Path(self.host_path(path))
+        if source.exists() and source.stat().st_size > max_bytes:
+            raise InfrastructureError(f"{path} is larger than {max_bytes} bytes")
+        return source.read_bytes()
+
+    def shell_argv(self) -> list[str]:
+        return ["bash"]
+
+
+class HostBackend:
+    """Sandboxes on the host. `environments` maps an environment's digest to a virtual environment's folder."""
+
+    name = "host"
+
+    def __init__(self, environments: Mapping[str, Path]) -> None:
+        self._environments = environments
+        self.n_opened = 0
+
+    def probe(self) -> str | None:
+        return "it isolates nothing"
+
+    def pythons(self) -> Mapping[str, str]:
+        return {}
+
+    def materialise(self, spec: EnvironmentSpec) -> Materialised:
+        return Materialised(str(self._environments[spec.digest]), 0, 0.0, built=False)
+
+    def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
+        return self._open(spec)
+
+    @contextmanager
+    def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
+        self.n_opened += 1
+        with tempfile.TemporaryDirectory(prefix="swefactory-host-sandbox-") as name:
+            root = Path(os.path.realpath(name))
+            shutil.copytree(spec.checkout, f"{root}{CHECKOUT_DIR}", symlinks=True)
+            for source, target in ((spec.project, PROJECT_DIR), (spec.inputs, INPUTS_DIR)):
+                if source is not None:
+                    shutil.copytree(source, f"{root}{target}")
+            Path(f"{root}{RESULTS_DIR}").mkdir(parents=True)
+            (root / "tmp").mkdir()
+            yield HostSandbox(root, self._environments[spec.environment.digest])
+
+    def sweep(self, live: Callable[[str], bool]) -> int:
+        return 0
