@@ -187,6 +187,15 @@ def dispatchable(
         return [pair for stage in limits for pair in _queue(connection, stage, limits[stage], hint_s)]
 
 
+def withdraw(engine: Engine, ids: Collection[int]) -> int:
+    """Puts back queued jobs whose hint could not be sent; returns how many."""
+    if not ids:
+        return 0
+    with told(engine), engine.begin() as connection:
+        back = update(_JOB).where(_C.id.in_(tuple(ids)), _C.state == JobState.QUEUED)
+        return connection.execute(back.values(state=JobState.TODO, lease_until=None)).rowcount
+
+
 def counts(engine: Engine) -> dict[tuple[StageName, JobState], int]:
     """How many jobs of each stage are in each state; no entry for none."""
     with told(engine), reading(engine).connect() as connection:

@@ -4,12 +4,16 @@ Sources, first wins: arguments, SWEFACTORY_* variables, files in SWEFACTORY_SECR
 as compose secrets are), defaults. Secrets are SecretStr, so that printing settings prints no secret.
 """
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SHORTEST_SECRET = 8
+_REDACTED = "[redacted]"
 
 
 class Settings(BaseSettings):
@@ -50,6 +54,10 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=60, gt=1)
     max_attempts: int = Field(default=3, ge=1)
 
+    dispatch_interval_s: float = Field(default=2, gt=0, description="cluster: how often due jobs are looked for")
+    n_hints: int = Field(default=32, ge=1, description="cluster: hints per stage that may wait in its queue")
+    hint_s: float = Field(default=120, gt=0, description="cluster: a hint unanswered for so long counts as lost")
+
     @cached_property
     def catalog_url(self) -> str:
         """The SQLAlchemy URL in force."""
@@ -73,3 +81,11 @@ class Settings(BaseSettings):
         """Every secret's text, for redaction; never empty strings."""
         values = (self.github_token, self.model_api_key)
         return tuple(v.get_secret_value() for v in values if v.get_secret_value())
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret's exact value replaced, also as JSON would write it. Shorter ones than eight
+        characters are left: they are words such as EMPTY, and replacing those would mangle what is stored."""
+        for secret in self.secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, _REDACTED).replace(json.dumps(secret)[1:-1], _REDACTED)
+        return text

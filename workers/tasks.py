@@ -1,0 +1,105 @@
+"""The two tasks: run one job, and dispatch the jobs that are due. One property: each may be lost or doubled.
+
+A doubled `run` finds the job taken; a lost one is hinted at again. Engines and the owner's name are made in the
+process that works: made before the fork they would be shared by all children.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from celery import shared_task
+from celery.utils.log import get_task_logger
+from kombu.exceptions import OperationalError
+from sqlalchemy import Engine
+
+from db import jobs
+from db.engine import CatalogError, make_engine, session
+from db.models import StageName
+from swefactory.config import Settings
+from swefactory.errors import SwefactoryError
+from swefactory.pipeline import owner_name, run_job
+from swefactory.stage import Services
+from swefactory.wiring import make_services
+from workers.app import DISPATCH, RUN
+
+_log = get_task_logger(__name__)
+_SWEEP_INTERVAL_S = 300.0
+
+
+@dataclass
+class _Process:
+    """What one worker process keeps between its jobs."""
+
+    settings: Settings
+    engine: Engine
+    owner: str
+    services: Services
+    swept_at: float = field(default=float("-inf"))
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> _Process:
+    """Keyed by the process, so that a child never uses what its parent made."""
+    settings = Settings()
+    return _Process(settings, make_engine(settings.catalog_url), owner_name(), make_services(settings))
+
+
+@shared_task(name=RUN, throws=(SwefactoryError, CatalogError))
+def run(job_id: int) -> None:
+    """Looks at one job: claims it if it is still to be claimed, and runs it to its end."""
+    here = _process(os.getpid())
+    _sweep_now_and_then(here)
+    with _interruptible():
+        state = run_job(job_id, settings=here.settings, engine=here.engine, owner=here.owner, services=here.services)
+    _log.info("job %s: %s", job_id, state or "not claimable, an old hint")
+
+
+@shared_task(name=DISPATCH, throws=(SwefactoryError, CatalogError))
+def dispatch() -> None:
+    """Sends a hint for each job that is due, bounded per stage; what cannot be sent is put back at once."""
+    here = _process(os.getpid())
+    limits = dict.fromkeys(StageName, here.settings.n_hints)
+    due = jobs.dispatchable(here.engine, limits, hint_s=here.settings.hint_s)
+    unsent = {job_id for job_id, _ in due}
+    try:
+        for job_id, stage in due:
+            run.apply_async((job_id,), queue=stage.value)
+            unsent.discard(job_id)
+    except OperationalError as error:
+        _log.error("the broker took %s of %s hints: %s", len(due) - len(unsent), len(due), error)
+    finally:
+        jobs.withdraw(here.engine, unsent)
+
+
+def _sweep_now_and_then(here: _Process) -> None:
+    """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine."""
+    if time.monotonic() - here.swept_at < _SWEEP_INTERVAL_S:
+        return
+    with session(here.engine, writing=False) as db:
+        live = jobs.live_labels(db)
+    here.services.sandboxes.sweep(lambda label: label in live)
+    here.swept_at = time.monotonic()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A shutdown that cannot wait sends SIGTERM: the job in hand is then given back, its attempt not spent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a pool of processes can be interrupted
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
