@@ -140,7 +140,8 @@ class EnvironmentSpec:
 
     digest: str  # sha256:… over the three fields below, see recipes.lock.digest_of
     python_version: str
-    lock: str  # requirements file with hashes, no download addresses
+    lock: str  # requirements file with hashes, no download addresses; complete: install without dependencies. A first
+    # line "# exclude-newer: TIME" says that source distributions are in it and bounds their build requirements
     system_packages: tuple[str, ...] = ()
 
 

@@ -1,13 +1,17 @@
 """A Recipe becomes a lock, resolved as of the base commit's date. One property: names, versions and hashes, no address.
 
 The bound is the commit's day plus two, because a fix is often developed against releases of the same days; the same
-day gives the same bound, so that neighbours share a lock. The checkout itself is taken out of the resolution by an override:
-where it is also a dependency of pytest (attrs, pluggy, packaging), it must stay the only copy. A lock is therefore
-installed without following dependencies (`uv pip sync`).
+day gives the same bound, so that neighbours share a lock. The checkout itself is taken out of the resolution by an
+override: where it is also a dependency of pytest (attrs, pluggy, packaging), it must stay the only copy. A lock is therefore
+installed without following dependencies (`uv pip sync`). When it may hold source distributions its first line is
+
+    # exclude-newer: 2019-10-01T00:00:00Z
+
+the bound for their build requirements; the month's end, so that one month's equal locks stay one environment.
 
 Risk: resolving wheels runs nothing. Where no wheel fits, the repair "allow_sdist" lets the resolver build the metadata
-of source distributions, which runs *registry* packages' build code on this host, as an ordinary pip install does. It never
-runs the repository's. That code gets an environment without our settings and secrets and an empty home; a registry
+of source distributions, which runs *registry* packages' build code on this host, as an ordinary pip install does. It
+never runs the repository's. That code gets an environment without our settings and secrets and an empty home; a registry
 address that carries credentials is the exception, the resolver needs it.
 """
 
@@ -62,7 +66,8 @@ class Locked:
 
 def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: str = "") -> Locked:
     """Resolves the recipe as of its date. `interpreter` is a program of its Python version on this host; without one
-    the version number alone decides. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is away."""
+    the version number alone decides. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is
+    away."""
     bound = bound_of(recipe.as_of)
     request = Request(
         requirements=recipe.requirements,
@@ -75,7 +80,8 @@ def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: s
     while True:
         code, lock, log = _compile(request, recipe, cache_dir, timeout_s, interpreter)
         if code == 0:
-            return Locked(_checked(lock), len(package_names(lock)), bound, (*recipe.repairs, *applied))
+            text = _build_bound(bound) + _checked(lock) if request.allow_sdist else _checked(lock)
+            return Locked(text, len(package_names(lock)), bound, (*recipe.repairs, *applied))
         if _UNREACHABLE.search(log):
             raise Transient(f"the package registry cannot be reached: {_tail(log, 2)}; check the network", 60)
         repaired = next_request(request, log) if len(applied) < _MAX_REPAIRS else None
@@ -88,6 +94,12 @@ def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: s
 def bound_of(as_of: datetime) -> datetime:
     """The moment before which a release must have been published: midnight UTC, two days after the commit's day."""
     return as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _MARGIN
+
+
+def _build_bound(bound: datetime) -> str:
+    """The first line of a lock that may hold source distributions."""
+    month_end = (bound.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return f"# exclude-newer: {_stamp(max(month_end, *_BUILD_TOOLS.values()))}\n"
 
 
 def package_names(lock: str) -> tuple[str, ...]:
