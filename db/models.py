@@ -116,6 +116,7 @@ class RejectReason(enum.StrEnum):
     NO_FAIL_TO_PASS = "no_fail_to_pass"
     FLAKY_FAIL_TO_PASS = "flaky_fail_to_pass"
     TESTS_TIME_OUT = "tests_time_out"
+    TEST_RUN_VOID = "test_run_void"
 
 
 class LinkSignal(enum.StrEnum):
