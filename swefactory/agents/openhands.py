@@ -1,0 +1,234 @@
+"""The OpenHands agent: its loop runs here, on the host; its tools act inside the sandbox only.
+
+    solve ─► tools bound to the sandbox ─► conversation ─► arun() under a wall clock ─► events, messages, numbers
+
+One property: every run ends, with an ExitStatus, within the limits of its AgentSpec. The key and the host's
+environment never enter the sandbox, and the workspace OpenHands knows is an empty folder, so that agent settings
+and hooks of the repository are never read by it.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from openhands.sdk import LLM, LocalConversation
+from openhands.sdk import Agent as OpenHandsSdkAgent
+from openhands.sdk.conversation.exceptions import ConversationRunError
+from openhands.sdk.conversation.state import ConversationExecutionStatus
+from openhands.sdk.event import ActionEvent, LLMConvertibleEvent, MessageEvent
+from openhands.sdk.event.conversation_error import ConversationErrorEvent
+from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
+
+from db.models import ExitStatus
+from swefactory.agents.openhands_llm import explain, is_model_error, make_llm
+from swefactory.agents.openhands_tools import BoundTools, bound
+from swefactory.agents.prompts import prompt_text
+from swefactory.config import Settings
+from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+
+_log = logging.getLogger(__name__)
+
+MAX_TURNS = 100
+MAX_CONTINUES = 5
+_Ending = tuple[ExitStatus, str]
+
+
+class OpenHandsAgent:
+    """Solves one problem at a time; holds no state between them."""
+
+    def __init__(self, spec: AgentSpec, settings: Settings) -> None:
+        self._spec = spec
+        self._settings = settings
+
+    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+        """Runs to an ExitStatus. Raises InfrastructureError when the sandbox fails, UsageError on bad parameters."""
+        llm = make_llm(self._spec, self._settings)
+        with _private_home() as home, bound(sandbox, self._spec.command_timeout_s) as tools:
+            conversation = self._conversation(llm, tools, home)
+            try:
+                ending = self._run(conversation, problem, tools)
+                if tools.failure is not None:
+                    raise tools.failure
+                return self._result(conversation, llm, ending)
+            finally:
+                conversation.close()
+
+    def _conversation(self, llm: LLM, tools: BoundTools, home: Path) -> LocalConversation:
+        workspace = home / "workspace"
+        workspace.mkdir()
+        agent = OpenHandsSdkAgent(
+            llm=llm,
+            tools=tools.specs(),
+            include_default_tools=["FinishTool", "ThinkTool"],
+            system_prompt=prompt_text("system.txt").strip(),
+            condenser=None,  # a condensed history is not what the model saw, and no trajectory to train on
+        )
+        return LocalConversation(
+            agent=agent,
+            workspace=str(workspace),
+            visualizer=None,
+            max_iteration_per_run=self._max_turns,
+            max_budget_per_run=self._spec.max_cost_usd,
+        )
+
+    @property
+    def _max_turns(self) -> int:
+        return max(1, min(self._spec.max_turns, MAX_TURNS))
+
+    def _run(self, conversation: LocalConversation, problem: Problem, tools: BoundTools) -> _Ending:
+        started = time.monotonic()
+        _send(conversation, prompt_text("task.txt").replace("@STATEMENT@", problem.statement.strip()))
+        clock = _WallClock(conversation, tools, started + self._spec.timeout_s)
+        try:
+            asyncio.run(self._converse(conversation, clock))
+        except ConversationRunError as error:
+            return self._failed(conversation, error.original_exception)
+        if clock.rang:
+            return ExitStatus.TIMEOUT, f"stopped after {self._spec.timeout_s:g} s"
+        return _ending(conversation, self._max_turns)
+
+    async def _converse(self, conversation: LocalConversation, clock: "_WallClock") -> None:
+        """Lets the agent work; one that only talks is told to go on, a few times."""
+        this_task = asyncio.current_task()
+        assert this_task is not None
+        with clock:
+            for n_told in range(MAX_CONTINUES + 1):
+                conversation.max_iteration_per_run = self._max_turns - _n_turns(conversation)
+                await asyncio.create_task(cast(Any, conversation).arun())
+                if this_task.cancelling():  # Ctrl-C: arun() takes the cancellation for its own and swallows it
+                    raise asyncio.CancelledError
+                if clock.rang or not _only_talked(conversation):
+                    return
+                if n_told == MAX_CONTINUES or _n_turns(conversation) >= self._max_turns:
+                    return
+                _send(conversation, prompt_text("continue.txt"))
+
+    def _failed(self, conversation: LocalConversation, error: BaseException) -> _Ending:
+        if isinstance(error, LLMContextWindowExceedError):
+            return ExitStatus.TOKEN_LIMIT, "the conversation outgrew the model's context window"
+        if is_model_error(error):
+            return ExitStatus.MODEL_ERROR, explain(error, self._spec, self._settings)
+        _log.error("OpenHands ended with an error of its own", exc_info=error)
+        return ExitStatus.INFRASTRUCTURE_ERROR, f"OpenHands failed: {type(error).__name__}: {error}"[:2000]
+
+    def _result(self, conversation: LocalConversation, llm: LLM, ending: _Ending) -> AgentResult:
+        metrics = conversation.conversation_stats.get_combined_metrics()
+        usage = metrics.accumulated_token_usage
+        redact = self._settings.redact
+        events = "".join(f"{event.model_dump_json()}\n" for event in conversation.state.events)
+        return AgentResult(
+            exit_status=ending[0],
+            exit_detail=redact(ending[1]),
+            n_turns=_n_turns(conversation),
+            n_prompt_tokens=usage.prompt_tokens if usage else 0,
+            n_completion_tokens=usage.completion_tokens if usage else 0,
+            n_cached_tokens=usage.cache_read_tokens if usage else 0,
+            cost_usd=metrics.accumulated_cost,
+            events=redact(events).encode("utf-8", "replace"),
+            messages=redact(_messages(conversation, llm)).encode("utf-8", "replace"),
+        )
+
+
+class _WallClock:
+    """Stops a conversation, a model call or command in progress included, when its time is over."""
+
+    def __init__(self, conversation: LocalConversation, tools: BoundTools, until: float) -> None:
+        self._conversation = conversation
+        self._tools = tools
+        self._until = until
+        self._timer: asyncio.TimerHandle | None = None
+        self.rang = False
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._until - time.monotonic()), self._ring)
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tools.interrupt()  # a command still running would keep its thread, and with it the loop, from ending
+
+    def _ring(self) -> None:
+        """Rings until it is heard: an interrupt that comes while the conversation is being set up is lost."""
+        self.rang = True
+        self._tools.interrupt()
+        self._conversation.interrupt()
+        self._timer = asyncio.get_running_loop().call_later(1.0, self._ring)
+
+
+def _send(conversation: LocalConversation, text: str) -> None:
+    cast(Any, conversation).send_message(text.strip())  # its decorator hides its type
+
+
+def _n_turns(conversation: LocalConversation) -> int:
+    """Answers of the model so far."""
+    return len(conversation.conversation_stats.get_combined_metrics().response_latencies)
+
+
+def _last_agent_event(conversation: LocalConversation) -> ActionEvent | MessageEvent | None:
+    events = [e for e in conversation.state.events if isinstance(e, ActionEvent | MessageEvent) and e.source == "agent"]
+    return events[-1] if events else None
+
+
+def _only_talked(conversation: LocalConversation) -> bool:
+    """Whether the run ended with a message instead of a call of `finish`."""
+    is_finished = conversation.state.execution_status is ConversationExecutionStatus.FINISHED
+    return is_finished and isinstance(_last_agent_event(conversation), MessageEvent)
+
+
+def _ending(conversation: LocalConversation, max_turns: int) -> _Ending:
+    """How a run that raised nothing ended."""
+    match conversation.state.execution_status:
+        case ConversationExecutionStatus.FINISHED if not _only_talked(conversation):
+            return ExitStatus.SUBMITTED, ""
+        case ConversationExecutionStatus.FINISHED if _n_turns(conversation) >= max_turns:
+            return ExitStatus.TURN_LIMIT, f"stopped after {max_turns} turns, the last a message without a tool call"
+        case ConversationExecutionStatus.FINISHED:
+            return ExitStatus.STUCK, f"told {MAX_CONTINUES} times to go on, the agent still only talked"
+        case ConversationExecutionStatus.STUCK:
+            return ExitStatus.STUCK, "the agent repeated itself"
+        case _:
+            return _limit(conversation)
+
+
+def _limit(conversation: LocalConversation) -> _Ending:
+    errors = [event for event in conversation.state.events if isinstance(event, ConversationErrorEvent)]
+    code, detail = (errors[-1].code, errors[-1].detail) if errors else ("", "the conversation was stopped")
+    match code:
+        case "MaxIterationsReached":
+            return ExitStatus.TURN_LIMIT, detail
+        case "MaxBudgetReached":
+            return ExitStatus.COST_LIMIT, detail
+        case _:
+            return ExitStatus.INFRASTRUCTURE_ERROR, f"{code or 'OpenHands'}: {detail}"[:2000]
+
+
+def _messages(conversation: LocalConversation, llm: LLM) -> str:
+    """The conversation as the model saw it: messages and tools in OpenAI's chat format, as on the wire."""
+    events = [event for event in conversation.state.events if isinstance(event, LLMConvertibleEvent)]
+    messages = llm.format_messages_for_llm(LLMConvertibleEvent.events_to_messages(events))
+    tools: list[Any] = [
+        tool.to_openai_tool(add_security_risk_prediction=True) for tool in conversation.agent.tools_map.values()
+    ]
+    return json.dumps({"messages": messages, "tools": tools}, ensure_ascii=False)
+
+
+@contextmanager
+def _private_home() -> Iterator[Path]:
+    """HOME is an empty folder meanwhile: OpenHands reads agents, skills and profiles from it."""
+    before = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory(prefix="swefactory-home-") as folder:
+        os.environ["HOME"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["HOME"]
+            else:
+                os.environ["HOME"] = before

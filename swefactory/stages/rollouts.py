@@ -1,0 +1,182 @@
+"""Rollouts: one agent at work on one task instance. Subject: rollout_id. Then its patch is graded.
+
+    base commit ─► sealed to one commit ─► sandbox, offline ─► agent ─► diff, inside ─► model_patch, trajectory
+
+One property: the agent sees the base commit and the problem statement, never the test_patch; the oracle alone is
+handed the gold patch. No secret of the settings is stored with what it did.
+
+What becomes of a run that did not go to its end:
+
+    submitted without a change            empty_patch, graded as unresolved
+    turn, cost, token or time limit,      stored as such and graded: what the agent did by then may be right
+    stuck
+    model_error, infrastructure_error     stored with what there is, not graded: `resolved` stays empty and no rate
+                                          counts it. Not retried by itself: each retry would cost as much again
+    the sandbox fails                     the job fails and is retried
+"""
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlmodel import Session, select
+
+from db.models import AgentConfig, AgentKind, Artifact, ExitStatus, Rollout, StageName, TaskInstance, utc_now
+from swefactory.checkouts import copy_tree, seal
+from swefactory.errors import Rejected
+from swefactory.evaluation import EvaluationSpec, limits_of
+from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance
+from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem, SandboxSpec
+from swefactory.recipes.layout import write_project
+from swefactory.stage import NextJob, Saved, Services, Stage
+from swefactory.tree_diffs import TreeDiff, remember, take
+
+_EVENTS_MEDIA_TYPE = "application/jsonl"
+_MESSAGES_MEDIA_TYPE = "application/json"
+_NOT_GRADED = frozenset((ExitStatus.MODEL_ERROR, ExitStatus.INFRASTRUCTURE_ERROR))
+
+
+@dataclass(frozen=True)
+class RolloutInput:
+    """Who solves what."""
+
+    rollout_id: int
+    agent: AgentSpec
+    problem: Problem
+    instance: EvaluatedInstance
+
+
+@dataclass(frozen=True)
+class RolloutOutput:
+    """What the agent did, free of secrets; `result` holds neither events nor messages, they are stored."""
+
+    result: AgentResult
+    model_patch: str
+    events: ArtifactRef | None
+    messages: ArtifactRef | None
+    started_at: datetime
+    finished_at: datetime
+    duration_s: float
+
+
+def load(session: Session, rollout_id: int) -> RolloutInput:
+    """Raises InfrastructureError when the instance has no environment."""
+    rollout = session.get_one(Rollout, rollout_id)
+    instance = session.get_one(TaskInstance, rollout.task_instance_id)
+    agent = _agent_spec(session.get_one(AgentConfig, rollout.agent_config_id))
+    gold_patch = instance.patch if agent.kind is AgentKind.ORACLE else ""
+    problem = Problem(instance.instance_id, instance.problem_statement, gold_patch)
+    return RolloutInput(rollout_id, agent, problem, load_instance(session, rollout.task_instance_id))
+
+
+def _agent_spec(config: AgentConfig) -> AgentSpec:
+    known = {field.name for field in fields(AgentSpec)} - {"kind", "name", "model"}
+    facts = {name: value for name, value in config.parameters.items() if name in known}
+    return AgentSpec(kind=config.kind, name=config.name, model=config.model, **facts)
+
+
+# ---------------------------------------------------------------- work
+
+
+def work(services: Services, task: RolloutInput) -> RolloutOutput:
+    """Raises InfrastructureError when the sandbox fails, UsageError when the agent cannot be made as asked."""
+    agent = services.agent(task.agent)
+    spec, _ = base_evaluation(services, task.instance)
+    started_at = utc_now()
+    with services.checkouts.scratch() as name:
+        sandbox_spec, tree_id = _prepare(services, Path(name), spec)
+        with services.sandboxes.open(sandbox_spec) as sandbox:
+            result = agent.solve(task.problem, sandbox)
+            diff = take(sandbox, tree_id)
+    return _output(services, _judged(result, diff), diff, started_at)
+
+
+def _prepare(services: Services, scratch: Path, spec: EvaluationSpec) -> tuple[SandboxSpec, str]:
+    """The tree the agent gets, sealed, and the id of what it holds now."""
+    checkout, project, inputs = scratch / "checkout", scratch / "project", scratch / "inputs"
+    checkout.mkdir()
+    inputs.mkdir()
+    copy_tree(spec.tree, checkout)
+    tree_id = remember(checkout, inputs)
+    seal(checkout)
+    write_project(spec.layout, project)
+    sandbox_spec = SandboxSpec(
+        environment=spec.environment,
+        checkout=checkout,
+        project=project,
+        inputs=inputs,
+        limits=limits_of(services.settings),
+        label=services.label,
+    )
+    return sandbox_spec, tree_id
+
+
+def _judged(result: AgentResult, diff: TreeDiff) -> AgentResult:
+    """An agent that submits nothing has not submitted."""
+    detail = "; ".join(part for part in (result.exit_detail, diff.note) if part)
+    is_empty = result.exit_status is ExitStatus.SUBMITTED and not diff.text.strip()
+    return replace(result, exit_status=ExitStatus.EMPTY_PATCH if is_empty else result.exit_status, exit_detail=detail)
+
+
+def _output(services: Services, result: AgentResult, diff: TreeDiff, started_at: datetime) -> RolloutOutput:
+    finished_at = utc_now()
+    redact = services.settings.redact
+    return RolloutOutput(
+        result=replace(result, exit_detail=redact(result.exit_detail).replace("\0", ""), events=b"", messages=b""),
+        model_patch=redact(diff.text),
+        events=_stored(services, result.events, _EVENTS_MEDIA_TYPE),
+        messages=_stored(services, result.messages, _MESSAGES_MEDIA_TYPE),
+        started_at=started_at,
+        finished_at=finished_at,
+        duration_s=(finished_at - started_at).total_seconds(),
+    )
+
+
+def _stored(services: Services, content: bytes, media_type: str) -> ArtifactRef | None:
+    if not content:
+        return None
+    text = services.settings.redact(content.decode("utf-8", "surrogateescape"))
+    return services.artifacts.put(text.encode("utf-8", "surrogateescape"), media_type)
+
+
+# ---------------------------------------------------------------- save
+
+
+def save(session: Session, rollout_id: int, output: RolloutOutput | Rejected) -> Saved:
+    """Writes the rollout and asks for its grading."""
+    rollout = session.get_one(Rollout, rollout_id)
+    if isinstance(output, Rejected):  # the instance was validated, so what failed now is on our side
+        rollout.exit_status, rollout.exit_detail = ExitStatus.INFRASTRUCTURE_ERROR, str(output)
+        rollout.finished_at = utc_now()
+        session.add(rollout)
+        return Saved(rejected=output)
+    _write(rollout, output)
+    session.add(rollout)
+    for ref in (output.events, output.messages):
+        _save_artifact(session, ref)
+    if output.result.exit_status in _NOT_GRADED:
+        return Saved()
+    return Saved(next_jobs=(NextJob(StageName.GRADE, rollout_id, again=True),))
+
+
+def _write(rollout: Rollout, output: RolloutOutput) -> None:
+    result = output.result
+    rollout.exit_status, rollout.exit_detail = result.exit_status, result.exit_detail
+    rollout.model_patch, rollout.resolved = output.model_patch, None
+    rollout.n_turns, rollout.cost_usd = result.n_turns, result.cost_usd
+    rollout.n_prompt_tokens, rollout.n_completion_tokens = result.n_prompt_tokens, result.n_completion_tokens
+    rollout.n_cached_tokens = result.n_cached_tokens
+    rollout.trajectory_digest = output.events.digest if output.events else None
+    rollout.messages_digest = output.messages.digest if output.messages else None
+    rollout.started_at, rollout.finished_at = output.started_at, output.finished_at
+    rollout.duration_s = output.duration_s
+
+
+def _save_artifact(session: Session, ref: ArtifactRef | None) -> None:
+    if ref is None or session.exec(select(Artifact).where(Artifact.digest == ref.digest)).first():
+        return
+    session.add(Artifact(digest=ref.digest, size_bytes=ref.size_bytes, media_type=ref.media_type))
+    session.flush()
+
+
+STAGE = Stage(StageName.ROLLOUT, load, work, save)
