@@ -7,12 +7,17 @@ offers. The environment's digest names the virtual environment: `environments[di
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+from swefactory.artifacts import LocalArtifacts
+from swefactory.checkouts import Checkouts, diff, seal
+from swefactory.config import Settings
 from swefactory.errors import InfrastructureError
 from swefactory.protocols import (
     CHECKOUT_DIR,
@@ -20,12 +25,16 @@ from swefactory.protocols import (
     INPUTS_DIR,
     PROJECT_DIR,
     RESULTS_DIR,
+    Agent,
+    AgentSpec,
     CommandResult,
     EnvironmentSpec,
     Materialised,
     Sandbox,
+    SandboxBackend,
     SandboxSpec,
 )
+from swefactory.stage import Services
 
 
 class HostSandbox:
@@ -123,3 +132,41 @@ class HostBackend:
 
     def sweep(self, live: Callable[[str], bool]) -> int:
         return 0
+
+
+HERE = EnvironmentSpec(digest="sha256:here", python_version="3.12", lock="")  # the virtual environment of these tests
+
+
+def host_services(home: Path, backend: SandboxBackend | None = None, **settings: Any) -> Services:
+    """Services below `home` with real parts; without `backend`, sandboxes on the host with these tests' own pytest."""
+    return Services(
+        settings=Settings(home=home, database_url="", **settings),
+        sources={},
+        checkouts=Checkouts(home / "mirrors", home / "cache"),
+        sandboxes=backend or HostBackend({HERE.digest: Path(sys.prefix)}),
+        artifacts=LocalArtifacts(home / "artifacts"),
+        agent=_no_agent,
+    )
+
+
+def _no_agent(spec: AgentSpec) -> Agent:
+    raise AssertionError(f"no agent is needed here, {spec.name} was asked for")
+
+
+def write_tree(folder: Path, files: Mapping[str, str]) -> Path:
+    """Writes `files` (path -> text) below `folder`."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder
+
+
+def diff_of(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """The git diff between two trees, as `swefactory.checkouts.diff` writes it."""
+    with tempfile.TemporaryDirectory(prefix="swefactory-diff-") as name:
+        folder = write_tree(Path(name), before)
+        seal(folder)
+        for path in before.keys() - after.keys():
+            (folder / path).unlink()
+        write_tree(folder, after)
+        return diff(folder)

@@ -128,8 +128,11 @@ def main():
     code = run(pytest, recorder, write, arguments + files)
     if os.getpid() == owner:
         write("end", exit_code=code, n_items=recorder.n_items, n_finished=recorder.n_finished)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, IOError, ValueError):  # a test closed it; the record is complete
+            pass
     os._exit(code)  # a thread that never ends, or a crash while the interpreter takes itself down, is no result
 
 
