@@ -1,18 +1,20 @@
-"""A Recipe becomes a lock, resolved as of the base commit's date. One property: names, versions and hashes, no address.
+"""A Recipe becomes a lock, resolved as of the base commit's date. One property: names, versions, hashes, no address.
 
 The bound is the commit's day plus two, because a fix is often developed against releases of the same days; the same
 day gives the same bound, so that neighbours share a lock. The checkout itself is taken out of the resolution by an
-override: where it is also a dependency of pytest (attrs, pluggy, packaging), it must stay the only copy. A lock is therefore
-installed without following dependencies (`uv pip sync`). When it may hold source distributions its first line is
+override: where it is also a dependency of pytest (attrs, pluggy, packaging), it must stay the only copy. A lock is
+therefore installed without following dependencies (`uv pip sync`). When source distributions are in it, "allow_sdist"
+is among its repairs and its first line is
 
     # exclude-newer: 2019-10-01T00:00:00Z
 
 the bound for their build requirements; the month's end, so that one month's equal locks stay one environment.
 
-Risk: resolving wheels runs nothing. Where no wheel fits, the repair "allow_sdist" lets the resolver build the metadata
-of source distributions, which runs *registry* packages' build code on this host, as an ordinary pip install does. It
-never runs the repository's. That code gets an environment without our settings and secrets and an empty home; a registry
-address that carries credentials is the exception, the resolver needs it.
+Risk: a release without a fitting wheel is resolved, and later installed, from its source distribution, which runs that
+*registry* package's build code, as an ordinary pip install does; never the repository's. Refusing source
+distributions is no answer: the resolver then takes older releases without a word (pytest 3.5 in 2019, because
+atomicwrites has no wheel), and a repository that means harm can name any package. Here that code gets an environment
+without our settings and secrets and an empty home; a registry address that carries credentials is the exception.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import uv
@@ -31,21 +33,24 @@ from packaging.utils import canonicalize_name
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import EnvironmentSpec, Recipe
+from swefactory.recipes.python import RELEASES
 from swefactory.recipes.repairs import Request, next_request
 
 _MARGIN = timedelta(days=2)
 _MAX_REPAIRS = 12
 _TAIL_LINES = 12
+_EVER = "2999-01-01T00:00:00Z"
 _FORMAT = "swefactory environment 1"
 
 # Published before, removed, and uploaded again later: their dates lie. Without this, old pytest falls back to 3.5.
 _UPLOADED_AGAIN = {"atomicwrites": datetime(2022, 7, 9, tzinfo=UTC)}
-# Building a source distribution needs PEP 517 support, however old the package is.
-_BUILD_TOOLS = {"setuptools": datetime(2019, 3, 15, tzinfo=UTC), "wheel": datetime(2019, 3, 15, tzinfo=UTC)}
+# Building a source distribution needs build tools that know PEP 517 and this Python, however old the package is.
+_BUILD_TOOLS = ("setuptools", "wheel")
+_PEP_517 = datetime(2019, 3, 15, tzinfo=UTC)
 
 _PASSED = re.compile(
     r"^(PATH|LANG|LC_ALL|SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT|REQUESTS_CA_BUNDLE|(https?|all|no)_proxy"
-    r"|UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_STRATEGY|FIND_LINKS|CONFIG_FILE|INSECURE_HOST|HTTP_TIMEOUT"
+    r"|UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_STRATEGY|FIND_LINKS|CONFIG_FILE|INSECURE_HOST|HTTP_\w+"
     r"|NATIVE_TLS|SYSTEM_CERTS|OFFLINE|INDEX_\w+_(USERNAME|PASSWORD)))$",
     re.IGNORECASE,
 )
@@ -69,19 +74,19 @@ def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: s
     the version number alone decides. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is
     away."""
     bound = bound_of(recipe.as_of)
+    run = _Resolver(recipe, cache_dir, timeout_s, interpreter)
     request = Request(
         requirements=recipe.requirements,
         constraints=recipe.constraints,
         requires=frozenset(recipe.layout.requires),
         before=_stamp(bound),
-        lifted={name: _stamp(day) for name, day in _UPLOADED_AGAIN.items() if day > bound},
+        lifted={name: _stamp(day) for name, day in _lifted(recipe.python_version).items() if day > bound},
     )
     applied: list[str] = []
     while True:
-        code, lock, log = _compile(request, recipe, cache_dir, timeout_s, interpreter)
+        code, lock, log = run.compile(request)
         if code == 0:
-            text = _build_bound(bound) + _checked(lock) if request.allow_sdist else _checked(lock)
-            return Locked(text, len(package_names(lock)), bound, (*recipe.repairs, *applied))
+            return _locked(_checked(lock), bound, (*recipe.repairs, *applied), run)
         if _UNREACHABLE.search(log):
             raise Transient(f"the package registry cannot be reached: {_tail(log, 2)}; check the network", 60)
         repaired = next_request(request, log) if len(applied) < _MAX_REPAIRS else None
@@ -96,10 +101,16 @@ def bound_of(as_of: datetime) -> datetime:
     return as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _MARGIN
 
 
-def _build_bound(bound: datetime) -> str:
+def _lifted(python_version: str) -> dict[str, datetime]:
+    """The packages whose own bound is later than the lock's, where the lock's is earlier than these days."""
+    tools_day = max(_PEP_517, datetime.combine(RELEASES[python_version], time(), UTC))
+    return _UPLOADED_AGAIN | dict.fromkeys(_BUILD_TOOLS, tools_day)
+
+
+def _build_bound(bound: datetime, python_version: str) -> str:
     """The first line of a lock that may hold source distributions."""
     month_end = (bound.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return f"# exclude-newer: {_stamp(max(month_end, *_BUILD_TOOLS.values()))}\n"
+    return f"# exclude-newer: {_stamp(max(month_end, _lifted(python_version)['setuptools']))}\n"
 
 
 def package_names(lock: str) -> tuple[str, ...]:
@@ -125,22 +136,52 @@ def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _compile(
-    request: Request, recipe: Recipe, cache_dir: Path, timeout_s: float, interpreter: str
-) -> tuple[int, str, str]:
-    """One run of the resolver in an empty folder: exit code, lock, log."""
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="swefactory-lock-") as folder:
-        _write_inputs(Path(folder), request, recipe)
-        command = [uv.find_uv_bin(), *_arguments(request, recipe, cache_dir, interpreter)]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=_environment(os.environ, folder), capture_output=True, text=True,
-                timeout=timeout_s, errors="replace", check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise Transient(f"resolving {recipe.layout.name} took longer than {timeout_s:.0f} s", 300) from error
-        return done.returncode, done.stdout, done.stderr.replace(folder, "")
+@dataclass(frozen=True)
+class _Resolver:
+    """uv, for one recipe: each run is a process of its own in an empty folder."""
+
+    recipe: Recipe
+    cache_dir: Path
+    timeout_s: float
+    interpreter: str
+
+    def compile(self, request: Request, *options: str) -> tuple[int, str, str]:
+        """Exit code, lock, log."""
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="swefactory-lock-") as folder:
+            _write_inputs(Path(folder), request, self.recipe)
+            command = [uv.find_uv_bin(), *self._arguments(request), *options]
+            try:
+                done = subprocess.run(
+                    command, cwd=folder, env=_environment(os.environ, folder), capture_output=True, text=True,
+                    timeout=self.timeout_s, errors="replace", check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired as error:
+                name = self.recipe.layout.name
+                raise Transient(f"resolving {name} took longer than {self.timeout_s:.0f} s", 300) from error
+            return done.returncode, done.stdout, done.stderr.replace(folder, "")
+
+    def _arguments(self, request: Request) -> list[str]:
+        recipe = self.recipe
+        return [
+            "pip", "compile", "requirements.in", "--constraints", "constraints.txt", "--overrides", "overrides.txt",
+            *(["--python", self.interpreter] if self.interpreter else ["--python-version", recipe.python_version]),
+            "--no-python-downloads", "--cache-dir", str(self.cache_dir.resolve()), "--exclude-newer", request.before,
+            *(f"--exclude-newer-package={name}={day}" for name, day in sorted(request.lifted.items())),
+            *(f"--only-binary={name}" for name in sorted(request.wheels_only)),
+            "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--no-progress",
+            "--color=never", "--quiet",
+        ]  # fmt: skip
+
+
+def _locked(lock: str, bound: datetime, repairs: tuple[str, ...], run: _Resolver) -> Locked:
+    """The lock, marked when some of its releases have no wheel that fits."""
+    n_packages = len(package_names(lock))
+    pins = tuple(line.rstrip("\\ ") for line in lock.splitlines() if re.match(r"[A-Za-z0-9]", line))
+    request = Request(pins, (), before=_EVER)
+    if not pins or run.compile(request, "--no-deps", "--only-binary=:all:")[0] == 0:
+        return Locked(lock, n_packages, bound, repairs)
+    return Locked(_build_bound(bound, run.recipe.python_version) + lock, n_packages, bound, (*repairs, "allow_sdist"))
 
 
 def _write_inputs(folder: Path, request: Request, recipe: Recipe) -> None:
@@ -149,22 +190,6 @@ def _write_inputs(folder: Path, request: Request, recipe: Recipe) -> None:
     (folder / "requirements.in").write_text("".join(f"{line}\n" for line in request.requirements))
     (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in request.constraints))
     (folder / "overrides.txt").write_text(f'{own} ; python_version < "0"\n')  # never: the checkout is the only copy
-
-
-def _arguments(request: Request, recipe: Recipe, cache_dir: Path, interpreter: str) -> list[str]:
-    lifted = dict(request.lifted)
-    if request.allow_sdist:
-        lifted = {**{n: _stamp(day) for n, day in _BUILD_TOOLS.items() if _stamp(day) > request.before}, **lifted}
-    python = ["--python", interpreter] if interpreter else ["--python-version", recipe.python_version]
-    wheels = sorted(request.wheels_only) if request.allow_sdist else [":all:"]
-    return [
-        "pip", "compile", "requirements.in", "--constraints", "constraints.txt", "--overrides", "overrides.txt",
-        *python, "--no-python-downloads", "--cache-dir", str(cache_dir.resolve()), "--exclude-newer", request.before,
-        *(f"--exclude-newer-package={name}={day}" for name, day in sorted(lifted.items())),
-        *(f"--only-binary={name}" for name in wheels),
-        "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--no-progress", "--color=never",
-        "--quiet",
-    ]  # fmt: skip
 
 
 def _environment(ours: Mapping[str, str], folder: str) -> dict[str, str]:

@@ -118,7 +118,8 @@ def _development(document: Mapping[str, object], poetry: Mapping[str, object]) -
         groups.setdefault("dev", _poetry_group(table(poetry, "dev-dependencies")))
     for name, value in table(document, "tool", "pdm", "dev-dependencies").items():
         groups.setdefault(name, cleaned(strings(value)))
-    groups.setdefault("dev", cleaned(strings(table(document, "tool", "uv").get("dev-dependencies"))))
+    if legacy := cleaned(strings(table(document, "tool", "uv").get("dev-dependencies"))):
+        groups.setdefault("dev", legacy)
     for name in table(document, "tool", "hatch", "envs"):
         groups.setdefault(_hatch_name(name), _hatch(table(document, "tool", "hatch", "envs", name)))
     return {name: found for name, found in groups.items() if found}

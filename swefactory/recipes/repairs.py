@@ -4,7 +4,6 @@ The table is ordered, faithful repairs first: a repair is tried when its pattern
 when it changes something. What it did is kept by its name, never silently.
 
     lift_date        a pin was published after the bound: the bound is lifted for that one package, to a day after
-    allow_sdist      no wheel fits: source distributions too (their build code runs, see `lock`)
     drop_tool        a lint or documentation tool does not fit or does not build
     drop_missing     the registry has no such package
     relax_build      a source distribution does not build: its own pin goes, or wheels only for it
@@ -33,7 +32,6 @@ class Request:
     requires: frozenset[str] = frozenset()
     before: str = ""
     lifted: Mapping[str, str] = field(default_factory=dict)
-    allow_sdist: bool = False
     wheels_only: frozenset[str] = frozenset()
 
 
@@ -60,10 +58,6 @@ def next_request(request: Request, log: str) -> tuple[str, Request] | None:
 def _lift_date(request: Request, match: re.Match[str]) -> Request:
     day = datetime.fromisoformat(match["date"]) + timedelta(days=1)
     return replace(request, lifted={**request.lifted, canonicalize_name(match["name"]): day.isoformat()})
-
-
-def _allow_sdist(request: Request, match: re.Match[str]) -> Request:
-    return replace(request, allow_sdist=True)
 
 
 def _drop_tool(request: Request, match: re.Match[str]) -> Request:
@@ -116,7 +110,6 @@ REPAIRS: tuple[Repair, ...] = (
         re.compile(rf"`{_NAME}` was filtered by `exclude-newer`.{{0,200}}?was published at (?P<date>\S+Z)"),
         _lift_date,
     ),
-    Repair("allow_sdist", _UNSATISFIABLE, _allow_sdist),
     Repair("drop_tool", _BUILD, _drop_tool),
     Repair("relax_build", _BUILD, _relax_build),
     Repair("drop_missing", re.compile(rf"{_NAME} was not found in the package registry"), _drop_missing),

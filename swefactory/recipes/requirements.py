@@ -18,6 +18,7 @@ from swefactory.recipes.files import read_text, strings, text
 
 _SELF = re.compile(r"^(?:-e\s*|--editable[= ]\s*)?(?:file:)?(?:\{toxinidir\}|\.)/?(\[[\w\s,.-]*\])?$")
 _COMMENT = re.compile(r"(^|\s)#.*$")
+_QUOTED = re.compile(r"""^(["'])((?:(?!\1).)*)\1$""")
 _HASH = re.compile(r"\s--(?:hash|global-option|install-option|config-settings)[= ]\S+")
 _EGG = re.compile(r"^(?:-e\s*|--editable[= ]\s*)?\S+[#&]egg=([A-Za-z0-9._-]+)")
 _WILDCARD_BOUND = re.compile(r"([<>]=?\s*[\d.]+?)\.\*")
@@ -34,7 +35,7 @@ class FileRequirements:
 
 def clean(line: str) -> str:
     """PEP 508 text, `.` or `.[extras]` for the checkout itself, or empty for what cannot be locked by name."""
-    line = _HASH.sub("", _COMMENT.sub("", line)).strip().strip("\"'").strip()
+    line = _QUOTED.sub(r"\2", _HASH.sub("", _COMMENT.sub("", line)).strip()).strip()
     own = _SELF.match(line)
     if own:
         return "." + (own.group(1) or "").replace(" ", "")

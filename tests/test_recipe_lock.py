@@ -1,0 +1,171 @@
+"""A lock as of a date, its repairs, and the digest of an environment."""
+
+# ruff: noqa: E501  (tables of file contents read best unwrapped)
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from db.models import RejectReason
+from swefactory.errors import Rejected, Transient
+from swefactory.protocols import ProjectLayout, Recipe
+from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of
+from swefactory.recipes.python import RELEASES
+from swefactory.recipes.repairs import Request, next_request
+from tests.fake_environments import HERE, need_registry
+
+
+def recipe(*requirements: str, at: str = "2024-05-01", name: str = "x", requires: tuple[str, ...] = ()) -> Recipe:
+    return Recipe(
+        python_version=HERE,
+        requirements=requirements,
+        constraints=(),
+        system_packages=(),
+        test_command=("-m", "pytest"),
+        environment_variables={},
+        layout=ProjectLayout(name, "1", requires=requires),
+        as_of=datetime.fromisoformat(at).replace(tzinfo=UTC),
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """uv's cache for this file; SWEFACTORY_TEST_UV_CACHE names a kept one."""
+    folder = Path(os.environ.get("SWEFACTORY_TEST_UV_CACHE") or tmp_path_factory.mktemp("uv"))
+    need_registry(folder)
+    return folder
+
+
+def versions(text: str) -> dict[str, str]:
+    pins = (line.rstrip("\\ ").split("==") for line in text.splitlines() if "==" in line and not line.startswith(" "))
+    return dict(pins)
+
+
+def test_a_lock_holds_what_existed_then_with_hashes_and_no_address(cache: Path) -> None:
+    locked = resolve(recipe("pytest"), cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    found = versions(locked.text)
+    assert (found["pytest"], found["pluggy"]) == ("8.2.0", "1.5.0")
+    assert locked.n_packages == len(found) == len(package_names(locked.text))
+    assert locked.text.count("--hash=sha256:") >= locked.n_packages
+    assert "://" not in locked.text
+    assert locked.as_of == datetime(2024, 5, 3, tzinfo=UTC)
+    assert locked.repairs == ()
+    again = resolve(recipe("pytest", at="2024-05-01T13:00"), cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    assert again.text == locked.text
+
+
+def test_the_project_itself_is_never_in_its_lock_but_its_requirements_are(cache: Path) -> None:
+    own = recipe("pytest", "iniconfig<2", name="Pluggy", requires=("iniconfig<2",))
+    locked = resolve(own, cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    assert "pluggy" not in package_names(locked.text)
+    assert versions(locked.text)["iniconfig"].startswith("1.")
+
+
+def test_a_pin_published_after_the_date_is_let_in_for_that_package_alone(cache: Path) -> None:
+    locked = resolve(recipe("iniconfig==2.0.0", "pluggy", at="2022-06-01"), cache_dir=cache, timeout_s=120)
+    assert versions(locked.text) == {"iniconfig": "2.0.0", "pluggy": "1.0.0"}
+    assert locked.repairs == ("lift_date",)
+
+
+def test_pins_of_tests_that_clash_are_relaxed_and_those_of_the_project_are_not(cache: Path) -> None:
+    clashing = recipe("pytest==8.2.0", "pluggy==1.4.0", "iniconfig>=2", requires=("pluggy==1.4.0",))
+    locked = resolve(clashing, cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    assert versions(locked.text)["pluggy"] == "1.4.0"
+    assert locked.repairs == ("relax_pins",)
+
+
+def test_old_pytest_gets_a_dependency_that_was_uploaded_again(cache: Path) -> None:
+    locked = resolve(recipe("pytest", "pluggy<1", at="2019-05-01"), cache_dir=cache, timeout_s=120)
+    assert versions(locked.text)["pytest"] == "4.4.1"
+    assert "allow_sdist" in locked.repairs
+    later = max("2019-06-01", str(RELEASES[HERE]))  # build tools must know this Python
+    assert locked.text.startswith(f"# exclude-newer: {later}T00:00:00Z\n")
+
+
+def test_what_cannot_be_resolved_is_a_verdict_with_the_resolvers_words(cache: Path) -> None:
+    impossible = recipe("pluggy>=90", requires=("pluggy>=90",))
+    with pytest.raises(Rejected, match="pluggy") as caught:
+        resolve(impossible, cache_dir=cache, timeout_s=120)
+    assert caught.value.reason is RejectReason.DEPENDENCIES_UNRESOLVABLE
+
+
+def test_an_unreachable_registry_is_later_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(Transient, match="registry"):
+        resolve(recipe("pytest"), cache_dir=tmp_path, timeout_s=120)
+
+
+def test_the_digest_changes_with_each_part_and_not_with_the_order_of_system_packages() -> None:
+    one = digest_of("3.9", "a==1\n", ("b", "a"))
+    assert one.startswith("sha256:")
+    assert one == digest_of("3.9", "a==1\n", ("a", "b", "a"))
+    others = [
+        digest_of("3.10", "a==1\n", ("b", "a")),
+        digest_of("3.9", "a==2\n", ("b", "a")),
+        digest_of("3.9", "a==1\n", ()),
+    ]
+    assert len({one, *others}) == 4
+
+
+def test_two_instances_with_equal_locks_share_an_environment(cache: Path) -> None:
+    first = resolve(recipe("pluggy", at="2024-05-01"), cache_dir=cache, timeout_s=120)
+    second = resolve(recipe("pluggy", at="2024-05-20", name="y"), cache_dir=cache, timeout_s=120)
+    assert spec_of(recipe("pluggy"), first) == spec_of(recipe("pluggy", name="y"), second)
+
+
+def test_the_bound_is_two_days_after_the_commits_day_in_utc() -> None:
+    late = datetime.fromisoformat("2024-05-01T23:30:00-05:00")
+    assert bound_of(late) == datetime(2024, 5, 4, tzinfo=UTC)
+
+
+# ---------------------------------------------------------------- the table of repairs, without a resolver
+
+BASE = Request(("a==1", "b>=2", "black==22", "c"), ("a==1", "d<3"), requires=frozenset({"b>=2"}))
+
+
+@pytest.mark.parametrize(
+    ("log", "name", "changed"),
+    [
+        (
+            "hint: `a` was filtered by `exclude-newer` to only include packages uploaded before X.\n The requested version,"
+            " v1, was published at 2022-12-21T09:48:49.401Z. Consider",
+            "lift_date",
+            replace(BASE, lifted={"a": "2022-12-22T09:48:49.401000+00:00"}),
+        ),
+        ("error: Failed to build `black==22`", "drop_tool", replace(BASE, requirements=("a==1", "b>=2", "c"))),
+        (
+            "Failed to build `a==1`",
+            "relax_build",
+            replace(BASE, requirements=("a", "b>=2", "black==22", "c"), constraints=("d<3",)),
+        ),
+        ("Failed to build `c==0.1`", "relax_build", replace(BASE, wheels_only=frozenset({"c"}))),
+        (
+            "Because c was not found in the package registry",
+            "drop_missing",
+            replace(BASE, requirements=("a==1", "b>=2", "black==22")),
+        ),
+        (
+            "No solution found when resolving dependencies: Because there is no version of black==22 and you require",
+            "drop_tool",
+            replace(BASE, requirements=("a==1", "b>=2", "c")),
+        ),
+        (
+            "No solution found: Because you require a==1 and e",
+            "relax_pins",
+            replace(BASE, requirements=("a", "b>=2", "black", "c"), constraints=("d<3",)),
+        ),
+    ],
+)
+def test_each_repair_answers_its_words_and_changes_one_thing(log: str, name: str, changed: Request) -> None:
+    assert next_request(BASE, log) == (name, changed)
+
+
+def test_words_that_no_repair_knows_end_the_tries() -> None:
+    assert next_request(BASE, "something else went wrong") is None
+    exhausted = Request(("b>=2", "c"), (), requires=frozenset({"b>=2"}))
+    assert next_request(exhausted, "No solution found: because of c and b") is None

@@ -1,0 +1,223 @@
+"""The environment stage on real repositories, locks and virtual environments; only the isolation is left out."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import Session, select
+
+from db.engine import session
+from db.models import (
+    Artifact,
+    Environment,
+    EnvironmentBuild,
+    InstanceStatus,
+    PullRequest,
+    RejectReason,
+    Repository,
+    SourceKind,
+    StageName,
+    TaskInstance,
+)
+from swefactory.artifacts import LocalArtifacts
+from swefactory.checkouts import Checkouts, run_git
+from swefactory.config import Settings
+from swefactory.errors import Rejected
+from swefactory.protocols import Agent, AgentSpec, CommandResult, SandboxSpec
+from swefactory.recipes.layout import layout_from
+from swefactory.stage import NextJob, Services
+from swefactory.stages.environments import STAGE, EnvironmentInput
+from tests.fake_environments import HERE, VenvBackend, VenvSandbox, need_registry, write_tree
+
+AT = "2024-05-01T12:00:00Z"
+MAIN = {
+    "pyproject.toml": (
+        '[project]\nname = "Small-Pkg"\ndynamic = ["version"]\ndependencies = ["idna"]\n'
+        f'classifiers = ["Programming Language :: Python :: {HERE}"]\n'
+    ),
+    "small_pkg/__init__.py": "import idna\n",
+    "tests/conftest.py": "import pytest\n",
+}
+TEST_PATCH = """--- a/tests/test_a.py
++++ b/tests/test_a.py
+@@ -0,0 +1,2 @@
++import iniconfig, pretend
++def test_a(): pass
+"""
+
+
+def origin(folder: Path, files: dict[str, str]) -> tuple[Path, str]:
+    """A repository of one tagged commit made at AT; its path and the commit."""
+    write_tree(folder, files)
+    run_git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    run_git(folder, "add", "--all")
+    tree = run_git(folder, "write-tree").decode().strip()
+    raw = f"tree {tree}\nauthor a <a@b> {_epoch()} +0000\ncommitter a <a@b> {_epoch()} +0000\n\none\n"
+    commit = run_git(folder, "hash-object", "-t", "commit", "-w", "--stdin", stdin=raw.encode()).decode().strip()
+    run_git(folder, "update-ref", "refs/heads/main", commit)
+    run_git(folder, "tag", "v2.3.0", commit)
+    return folder, commit
+
+
+def _epoch() -> int:
+    return int(datetime.fromisoformat(AT).timestamp())
+
+
+def no_agent(spec: AgentSpec) -> Agent:
+    raise AssertionError(f"the environment stage asks for no agent, not even {spec.name}")
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> VenvBackend:
+    folder = tmp_path_factory.mktemp("environments")
+    need_registry(folder / "uv-cache")
+    return VenvBackend(folder)
+
+
+def services(settings: Settings, sandboxes: VenvBackend) -> Services:
+    checkouts = Checkouts(settings.mirrors, settings.cache_dir)
+    return Services(settings, {}, checkouts, sandboxes, LocalArtifacts(settings.artifacts_dir), no_agent, "7.1")
+
+
+def subject(place: tuple[Path, str], **changes: object) -> EnvironmentInput:
+    values: dict[str, object] = {
+        "instance_id": "o__r-1", "repository": "o/r", "clone_url": str(place[0]), "base_commit": place[1],
+        "test_patch": TEST_PATCH, "test_files": ("tests/test_a.py",), **changes,
+    }  # fmt: skip
+    return EnvironmentInput(**values)  # type: ignore[arg-type]
+
+
+def instance_in(db: Session, place: tuple[Path, str], number: int) -> int:
+    now = datetime.now(UTC)
+    repository = db.exec(select(Repository)).first() or Repository(
+        name="o/r", source=SourceKind.GITHUB, clone_url=str(place[0])
+    )
+    db.add(repository)
+    db.flush()
+    assert repository.id is not None
+    pull = PullRequest(repository_id=repository.id, number=number, opened_at=now, merged_at=now, updated_at=now)
+    db.add(pull)
+    db.flush()
+    assert pull.id is not None
+    row = TaskInstance(
+        instance_id=f"o__r-{number}", repository_id=repository.id, pull_request_id=pull.id, base_commit=place[1],
+        test_patch=TEST_PATCH, test_files=["tests/test_a.py"], created_at=now,
+    )  # fmt: skip
+    db.add(row)
+    db.flush()
+    assert row.id is not None
+    return row.id
+
+
+def test_a_candidate_gets_an_environment_that_its_neighbour_shares(
+    tmp_path: Path, settings: Settings, catalog: Engine, backend: VenvBackend
+) -> None:
+    place = origin(tmp_path / "origin", MAIN)
+    services_ = services(settings, backend)
+    for number in (1, 2):
+        with session(catalog) as db:
+            subject_id = instance_in(db, place, number)
+        with session(catalog) as db:
+            asked = STAGE.load(db, subject_id)
+        output = STAGE.work(services_, asked)
+        with session(catalog) as db:
+            saved = STAGE.save(db, subject_id, output)
+            assert saved.next_jobs == (NextJob(StageName.VALIDATION, subject_id),)
+            assert saved.rejected is None
+    with session(catalog) as db:
+        environment = db.exec(select(Environment)).one()
+        build = db.exec(select(EnvironmentBuild)).one()
+        artifact = db.exec(select(Artifact)).one()
+        rows = db.exec(select(TaskInstance)).all()
+    assert {row.environment_id for row in rows} == {environment.id}
+    assert {row.version for row in rows} == {"2.3.0"}
+    assert rows[0].environment_setup_commit == place[1]
+    assert rows[0].test_command == ["-m", "pytest"]
+    assert layout_from(rows[0].project) == output.recipe.layout
+    assert (build.environment_id, build.sandbox) == (environment.id, "venv")
+    assert build.locator
+    assert artifact.digest == environment.lock_digest == output.lock.digest
+    lock = services_.artifacts.get(environment.lock_digest).decode()
+    assert "idna==3.7" in lock
+    assert "small-pkg" not in lock
+    assert environment.recipe["python_version"] == HERE
+    assert backend.opened[-1].label == "7.1"
+
+
+def test_what_only_the_instances_tests_import_is_added_by_name(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    output = STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", MAIN)))
+    assert "test_imports" in output.recipe.repairs
+    assert output.recipe.why["test_imports"] == "pretend"
+    assert "pretend" in output.recipe.requirements
+
+
+def test_a_module_the_package_forgot_to_declare_is_added_by_name(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    files = {**MAIN, "small_pkg/__init__.py": "import idna, six\n"}
+    output = STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", files)))
+    assert output.recipe.repairs[-1] == "missing_module"
+    assert "six" in output.recipe.requirements
+
+
+def test_a_package_that_does_not_import_is_rejected_with_its_words(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    files = {**MAIN, "small_pkg/__init__.py": "import module_nobody_has\n"}
+    with pytest.raises(Rejected, match="No module named 'module_nobody_has'") as caught:
+        STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", files)))
+    assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+class _BrokenPytest(VenvBackend):
+    """Everything works but pytest, which is killed for time."""
+
+    @contextmanager
+    def open(self, spec: SandboxSpec) -> Iterator[VenvSandbox]:
+        yield _Killed(Path("/nowhere"), Path("/nowhere"))
+
+
+class _Killed(VenvSandbox):
+    def run(self, argv: Sequence[str], **_: object) -> CommandResult:
+        return CommandResult(None if "pytest" in argv else 0, b"", 1.0, timed_out="pytest" in argv)
+
+
+def test_a_pytest_that_does_not_start_is_rejected(tmp_path: Path, settings: Settings, backend: VenvBackend) -> None:
+    broken = _BrokenPytest(tmp_path / "environments", {HERE: sys.executable})
+    with pytest.raises(Rejected, match="-m pytest --version timed out"):
+        STAGE.work(services(settings, broken), subject(origin(tmp_path / "origin", MAIN)))
+
+
+def test_a_test_patch_that_does_not_apply_is_a_verdict(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    patch = TEST_PATCH.replace("@@ -0,0 +1,2 @@", "@@ -1,1 +1,3 @@\n absent")
+    with pytest.raises(Rejected) as caught:
+        STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", MAIN), test_patch=patch))
+    assert caught.value.reason is RejectReason.PATCH_DOES_NOT_APPLY
+
+
+def test_a_missing_base_commit_is_a_verdict(tmp_path: Path, settings: Settings) -> None:
+    place, _ = origin(tmp_path / "origin", MAIN)
+    with pytest.raises(Rejected) as caught:
+        STAGE.work(services(settings, VenvBackend(tmp_path / "e")), subject((place, "0" * 40)))
+    assert caught.value.reason is RejectReason.BASE_COMMIT_MISSING
+
+
+def test_a_verdict_is_written_on_the_instance(tmp_path: Path, catalog: Engine) -> None:
+    verdict = Rejected(RejectReason.NO_INTERPRETER, "it wants Python 2.7")
+    with session(catalog) as db:
+        subject_id = instance_in(db, (tmp_path, "c" * 40), 1)
+        saved = STAGE.save(db, subject_id, verdict)
+    assert saved.rejected is verdict
+    assert saved.next_jobs == ()
+    with session(catalog) as db:
+        row = db.get_one(TaskInstance, subject_id)
+    assert (row.status, row.reject_reason) == (InstanceStatus.REJECTED, RejectReason.NO_INTERPRETER)
+    assert row.reject_detail == "it wants Python 2.7"
