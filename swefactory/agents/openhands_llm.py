@@ -25,6 +25,7 @@ from swefactory.protocols import AgentSpec
 
 _PREFIX = "hosted_vllm/"
 _CALL_TIMEOUT_S = 600
+_LITELLM_GUESS = 400  # LiteLLM's own name for what it cannot classify; the cause below it knows the true status
 _SAMPLING = frozenset(("temperature", "top_p", "top_k"))
 _FIELDS = _SAMPLING | {
     "seed", "max_output_tokens", "max_input_tokens", "reasoning_effort", "num_retries", "timeout", "drop_params",
@@ -104,7 +105,7 @@ def explain(error: BaseException, spec: AgentSpec, settings: Settings) -> str:
     who = f"the model server at {_public(settings.model_url)}" if settings.model_url else f"the model {spec.model}"
     said = " ".join(str(error).split())[:300]
     match error:
-        case LLMAuthenticationError():
+        case _ if isinstance(error, LLMAuthenticationError) or _status(error) in (401, 403):
             return f"{who} refused the API key; set SWEFACTORY_MODEL_API_KEY to a valid one"
         case LLMRateLimitError():
             return f"{who} still limits the rate after several tries; run fewer rollouts at once ({said})"
@@ -114,6 +115,15 @@ def explain(error: BaseException, spec: AgentSpec, settings: Settings) -> str:
             return f"{who} cannot be reached or is unavailable; is it running, is SWEFACTORY_MODEL_URL right? ({said})"
         case _:
             return f"{who} answered with an error for {spec.model}: {type(error).__name__}: {said}"
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error, where one of its causes knows it."""
+    while error is not None:
+        if isinstance(code := getattr(error, "status_code", None), int) and code != _LITELLM_GUESS:
+            return code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _public(url: str) -> str:

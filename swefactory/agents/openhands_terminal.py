@@ -10,6 +10,7 @@ restart on the host when the model asks for a reset.
 
 import contextlib
 import os
+import re
 import threading
 import time
 from typing import cast
@@ -37,6 +38,7 @@ _LITERAL_TEXT = (
     "[Tool-argument error] The `command` argument looks like a Python/JSON {kind}, not a shell command. "
     "Write a script with `file_editor` and run it, or use a heredoc."
 )
+_MARKER = re.compile(r"__OH_COMMAND_FINISHED_[0-9a-f]{32}_")
 _KEYS = {
     "ENTER": b"\n", "TAB": b"\t", "BS": b"\x7f", "ESC": b"\x1b", "UP": b"\x1b[A", "DOWN": b"\x1b[B",
     "RIGHT": b"\x1b[C", "LEFT": b"\x1b[D", "HOME": b"\x1b[H", "END": b"\x1b[F", "PGUP": b"\x1b[5~", "PGDN": b"\x1b[6~",
@@ -59,6 +61,8 @@ class SandboxTerminal(TerminalInterface):
         self._screen = Screen()
         self._process: PtyProcess | None = None
         self._command: str | None = None
+        self._marker = ""
+        self._n_prompts_before = 0
         self._stopped = threading.Event()
 
     def initialize(self) -> None:
@@ -70,14 +74,17 @@ class SandboxTerminal(TerminalInterface):
 
     def expect(self, command: str | None) -> None:
         """The next text sent is this command, as the model wrote it; None: it is input to a running program."""
-        self._command = command
+        self._command, self._marker = command, ""
 
     def send_keys(self, text: str, enter: bool = True) -> None:
         """Types a command, a key's name, a control sequence, or a line of input."""
         name = text.strip().upper()
         command, self._command = self._command, None
         if command is not None:
+            self._n_prompts_before = len(CmdOutputMetadata.matches_ps1_metadata(self._screen.text()))
             self._send_command(command)
+        elif marker := _MARKER.search(text):
+            self._marker = f"{marker.group()}0__"
         elif name in _KEYS:
             self._type(_KEYS[name])
         elif control := parse_ctrl_key(text):
@@ -95,7 +102,16 @@ class SandboxTerminal(TerminalInterface):
             earlier = self._screen.raw() + note.encode()
             self._process, self._screen = self._start(exit_code % 256)
             self._screen.put_before(earlier)
-        return self._screen.text()
+        return self._with_marker(self._screen.text())
+
+    def _with_marker(self, text: str) -> str:
+        """OpenHands types a line after some heredocs that prints a mark for their end, and waits for it. A command is
+        evaluated whole here and ends with the next prompt, so the mark is put there: typed, it would come late and be
+        taken for the next command's output. The exit code OpenHands reports is the prompt's."""
+        if not self._marker or len(CmdOutputMetadata.matches_ps1_metadata(text)) <= self._n_prompts_before:
+            return text
+        end = text.rfind(_PROMPT_BEGIN)
+        return f"{text[:end]}{self._marker}\n{text[end:]}"
 
     def clear_screen(self) -> None:
         """Forgets everything before the last prompt."""
