@@ -88,20 +88,7 @@ def run_command(
     a group cannot reach, such as a process in a container. Raises InfrastructureError when `argv[0]` cannot start.
     """
     started = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-        )
-    except OSError as error:
-        message = f"cannot start {argv[0]}: {error.strerror}; is it installed and executable?"
-        raise InfrastructureError(message) from error
+    process = _start(argv, env, cwd, pass_fds)
     output = CappedOutput(output_bytes)
     timed_out, stop = False, None
     try:
@@ -124,6 +111,31 @@ def run_command(
         truncated=output.dropped_bytes > 0,
         out_of_memory=stop is not None and stop.out_of_memory,
     )
+
+
+def _start(
+    argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None, pass_fds: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"cannot start {argv[0]}: {error.strerror}; is it installed and executable?"
+        raise InfrastructureError(message) from error
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        # A command that becomes another user may still open its /dev/stdin and /dev/stdout by name. No one else can
+        # reach a pipe: the way through /proc is open to those alone who may trace the process.
+        os.fchmod(stream.fileno(), 0o666)
+    return process
 
 
 def _pump(

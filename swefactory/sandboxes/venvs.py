@@ -1,0 +1,257 @@
+"""Makes virtual environments from hashed locks, with uv. One property: an environment is there whole or not at all.
+
+    CACHE/environments/HEX/env                 the virtual environment, shown to sandboxes as /opt/env
+    CACHE/environments/HEX/environment.json    the interpreter's prefix, the size; format 1
+    UV_CACHE/.parts/RANDOM/                    an environment being made, then renamed into place; in uv's cache because
+                                               hard links to it work only within one mount
+
+Nobody else's code runs where it could harm: the first try installs wheels only and runs none of it. Only a lock that
+needs source distributions gets a second try, whose builds have the network but see neither uv's shared cache, nor other
+environments, nor a secret. Byte code is compiled offline, with no site module and so no .pth file in effect.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.models import RejectReason
+from swefactory.errors import InfrastructureError, Rejected
+from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits, Materialised
+from swefactory.sandboxes.commands import run_command
+from swefactory.sandboxes.index_settings import network_settings
+from swefactory.sandboxes.interpreters import Interpreter
+from swefactory.sandboxes.isolation import BUILDER_UID, Isolated, Mount, Owner, owner, write_plan
+from swefactory.sandboxes.watchdogs import disk_usage
+
+_STORE = "/opt/store"
+_UV = "/opt/uv/uv"
+_LOCK = "/opt/lock"
+_LIMITS = Limits(memory_bytes=8 * 2**30, n_processes=1024, file_bytes=8 * 2**30, output_bytes=2**20)
+_PTH = "import site; site.addsitedir('/opt/project')\n"
+_NEEDS_SOURCE = re.compile(r"building from source is disabled|no usable wheels|--no-build|only-binary", re.IGNORECASE)
+_NETWORK_FAULT = re.compile(
+    r"error sending request|dns error|failed to lookup address|connection (refused|reset)|operation timed out|"
+    r"failed to fetch.*(5\d\d|timed? ?out)|tls handshake|certificate|No space left on device",
+    re.IGNORECASE,
+)
+# Old projects do not say which setuptools they can be built with: the newest, then the last with pkg_resources, then
+# the last that translates Python 2.
+_BUILD_CONSTRAINTS = ("", "setuptools<81\n", "setuptools<58\n")
+_STALE_PART_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Venvs:
+    """Environments below `cache`, made with uv's cache at `store`."""
+
+    cache: Path
+    store: Path
+    timeout_s: float
+
+    def materialise(self, spec: EnvironmentSpec, interpreters: Mapping[str, Interpreter]) -> Materialised:
+        """See SandboxBackend.materialise."""
+        started = time.monotonic()
+        target = self.cache / "environments" / spec.digest.removeprefix("sha256:")
+        with _locked(target.with_name(f".{target.name}.lock")):
+            built, log = not (target / "environment.json").exists(), ""
+            if built:
+                log = self._build(spec, _interpreter(spec, interpreters), target)
+        size = json.loads((target / "environment.json").read_text())["size_bytes"]
+        return Materialised(str(target), size, time.monotonic() - started, built, log)
+
+    def sweep(self) -> None:
+        """Removes what crashed builds left behind, a day after."""
+        for part in (self.store / ".parts").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > _STALE_PART_S:
+                    shutil.rmtree(part, ignore_errors=True)
+
+    def _build(self, spec: EnvironmentSpec, interpreter: Interpreter, target: Path) -> str:
+        with owner(BUILDER_UID) as who:
+            self._prepare(who)
+            with self._part() as part:
+                log = _Build(self, spec, interpreter, part, who).wheels()
+                if log is not None:
+                    return self._place(part, interpreter, target, log)
+            for constraint in _BUILD_CONSTRAINTS:
+                with self._part() as part:
+                    result = _Build(self, spec, interpreter, part, who).sources(constraint)
+                    if result.exit_code == 0:
+                        return self._place(part, interpreter, target, _text(result))
+        raise _failure(spec, result)
+
+    def _prepare(self, who: Owner) -> None:
+        """uv's cache belongs to the builder; what was put there by another user of it is given over once."""
+        (self.store / ".parts").mkdir(parents=True, exist_ok=True)
+        if self.store.stat().st_uid != who.uid:
+            who.give(self.store)
+
+    @contextlib.contextmanager
+    def _part(self) -> Iterator[Path]:
+        part = self.store / ".parts" / secrets.token_hex(6)
+        part.mkdir()
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _place(self, part: Path, interpreter: Interpreter, target: Path, log: str) -> str:
+        """Moves a finished environment to where it is looked for; the last step is one rename."""
+        record = {
+            "format": 1,
+            "prefix": str(interpreter.prefix),
+            "version": interpreter.version,
+            "size_bytes": disk_usage(part / "env"),
+        }
+        shutil.rmtree(target, ignore_errors=True)
+        (part / "environment.json").write_text(json.dumps(record))
+        for name in os.listdir(part):
+            if name not in ("env", "environment.json"):
+                shutil.rmtree(part / name, ignore_errors=True)
+                (part / name).unlink(missing_ok=True)
+        try:
+            os.rename(part, target)
+        except OSError:  # uv's cache is on another file system
+            beside = target.with_name(f".{target.name}.part")
+            shutil.rmtree(beside, ignore_errors=True)
+            subprocess.run(["cp", "-a", "--", str(part), str(beside)], check=True, capture_output=True, timeout=600)
+            os.rename(beside, target)
+        return log
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One try at one environment, in the folder `part`."""
+
+    venvs: Venvs
+    spec: EnvironmentSpec
+    interpreter: Interpreter
+    part: Path
+    who: Owner
+
+    def wheels(self) -> str | None:
+        """Installs from wheels alone; None when the lock needs a source distribution. Raises as materialise."""
+        inside = f"{_STORE}/.parts/{self.part.name}"
+        store = Mount(self.venvs.store, _STORE, writable=True)
+        # uv's own environment here may hold credentials of an index: none but uv runs in this try.
+        uv = self._uv(store, _STORE, inside, with_secrets=True)
+        result = self._install(uv, inside, ["--no-build"])
+        if result.exit_code == 0:
+            self._compile()
+            return _text(result)
+        if _NEEDS_SOURCE.search(_text(result)):
+            return None
+        raise _failure(self.spec, result)
+
+    def sources(self, constraint: str) -> CommandResult:
+        """Installs, building what has no wheel, with a cache of its own."""
+        part = Mount(self.part, _STORE, writable=True)
+        uv = self._uv(part, f"{_STORE}/cache", _STORE, with_secrets=False)
+        (self.part / "constraint.txt").write_text(constraint)
+        result = self._install(uv, _STORE, ["--build-constraints", f"{_STORE}/constraint.txt"])
+        if result.exit_code == 0:
+            self._compile()
+        return result
+
+    def _uv(self, mount: Mount, cache: str, inside: str, *, with_secrets: bool) -> Isolated:
+        import uv
+
+        settings = network_settings(with_secrets=with_secrets)
+        lock = self.part / "lock.txt"
+        lock.write_text(self.spec.lock)
+        mounts = (mount, Mount(Path(uv.find_uv_bin()), _UV), Mount(lock, _LOCK), *self._prefix(), *settings.mounts)
+        env = {**settings.env, "UV_CACHE_DIR": cache, "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+        env |= {"HOME": "/tmp", "UV_LINK_MODE": "hardlink"}  # noqa: S108 - a private one, inside
+        return Isolated((), mounts, _LIMITS, env=env, cwd="/", has_network=True)
+
+    def _install(self, uv: Isolated, inside: str, options: list[str]) -> CommandResult:
+        for name in ("env", "cache", "tmp"):
+            (self.part / name).mkdir(exist_ok=True)
+        self.who.give(*(self.part / name for name in ("env", "cache", "tmp")))
+        venv = [_UV, "venv", "--relocatable", "--no-project", "--allow-existing"]
+        result = self._run(uv, [*venv, "--python", str(self.interpreter.path), f"{inside}/env"])
+        if result.exit_code != 0:
+            return result
+        packages = f"{inside}/env/lib/python{self.interpreter.version}/site-packages"
+        self._run(uv, ["/usr/bin/tee", f"{packages}/_swefactory.pth"], _PTH)
+        install = [_UV, "pip", "install", "--require-hashes", "--no-deps", *options]
+        return self._run(uv, [*install, "--python", f"{inside}/env/bin/python", "--requirement", _LOCK])
+
+    def _compile(self) -> None:
+        """A file that does not compile is none of our business: templates, other versions' syntax."""
+        here = Mount(self.part / "env", ENVIRONMENT_DIR, writable=True)
+        offline = Isolated((), (here, *self._prefix()), _LIMITS, cwd="/")
+        compiling = ["-I", "-S", "-m", "compileall", "-q", "-j", "2", f"{ENVIRONMENT_DIR}/lib"]
+        self._run(offline, [str(self.interpreter.path), *compiling])
+
+    def _prefix(self) -> tuple[Mount, ...]:
+        prefix = self.interpreter.prefix
+        return () if prefix.is_relative_to("/usr") else (Mount(prefix, str(prefix)),)
+
+    def _run(self, isolated: Isolated, argv: list[str], stdin: str = "") -> CommandResult:
+        tmp = Mount(self.part / "tmp", "/tmp", writable=True)  # noqa: S108
+        plan = self.part / "plan.json"
+        command = Isolated(
+            tuple(argv), (*isolated.mounts, tmp), isolated.limits, isolated.env, "/", has_network=isolated.has_network
+        )
+        return run_command(
+            write_plan(plan, command, self.who),
+            timeout_s=self.venvs.timeout_s,
+            output_bytes=_LIMITS.output_bytes,
+            env={},
+            stdin=stdin.encode(),
+        )
+
+
+def hidden_packages(prefix: Path) -> tuple[str, ...]:
+    """Packages installed beside an interpreter or the system's. A sandbox shows these folders empty: they may hold
+    a newer release of the very project under test."""
+    folders = [*prefix.glob("lib/python*/site-packages"), *Path("/usr").glob("lib/python*/dist-packages")]
+    folders += Path("/usr/local").glob("lib/python*/*-packages")
+    return tuple(sorted({str(folder) for folder in folders if folder.is_dir() and not folder.is_symlink()}))
+
+
+def _interpreter(spec: EnvironmentSpec, interpreters: Mapping[str, Interpreter]) -> Interpreter:
+    found = interpreters.get(spec.python_version)
+    if found is None:
+        have = ", ".join(interpreters) or "none"
+        detail = f"no Python {spec.python_version} on this machine (found: {have}); install it, for instance with pyenv"
+        raise Rejected(RejectReason.NO_INTERPRETER, detail)
+    if found.full_version < (3, 6):
+        detail = (
+            f"the namespace sandbox cannot make an environment for Python {spec.python_version}: uv serves 3.6 and "
+            "newer; use the docker sandbox"
+        )
+        raise Rejected(RejectReason.NO_INTERPRETER, detail)
+    return found
+
+
+def _failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
+    text = _text(result)
+    if result.timed_out:
+        return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
+    if _NETWORK_FAULT.search(text):
+        return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
+    return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
+
+
+def _text(result: CommandResult) -> str:
+    return result.output.decode(errors="replace").strip()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One builder at a time for one environment, among threads and processes; a crash lets go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
