@@ -1,0 +1,166 @@
+"""Grading: what counts as passing, what is proved by which runs, and in which order reasons are given."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.models import Outcome, RejectReason
+from swefactory.grading import RunSummary, Standing, grade, is_hopeless, judge, standing
+
+PASSED, FAILED, ERROR, SKIPPED, XFAILED, XPASSED = (
+    Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED,
+)  # fmt: skip
+test_ids = st.sampled_from([f"tests/test_{n}.py::test_it[{n}]" for n in range(5)])
+outcomes = st.dictionaries(test_ids, st.sampled_from(list(Outcome)))
+runs = st.lists(outcomes.map(RunSummary), min_size=1, max_size=4)
+
+
+def run(errors: tuple[str, ...] = (), timed_out: bool = False, /, **found: Outcome) -> RunSummary:
+    return RunSummary(found, errors, timed_out)
+
+
+def test_only_passed_and_xfailed_hold() -> None:
+    assert {o for o in Outcome if standing(o) is Standing.HOLDS} == {PASSED, XFAILED}
+    assert {o for o in Outcome if standing(o) is Standing.FAILS} == {FAILED, ERROR}
+    assert standing(None) is Standing.FAILS
+
+
+def test_a_fix_is_fail_to_pass_and_what_always_held_is_pass_to_pass() -> None:
+    report = judge(
+        [run(a=FAILED, b=PASSED, c=ERROR, d=XFAILED)] * 2, [run(a=PASSED, b=PASSED, c=PASSED, d=XFAILED, e=PASSED)] * 2
+    )
+    assert (report.fail_to_pass, report.pass_to_pass, report.reason) == (("a", "c", "e"), ("b", "d"), None)
+
+
+@pytest.mark.parametrize("before", [SKIPPED, XPASSED])
+def test_a_test_that_was_skipped_before_proves_no_fix(before: Outcome) -> None:
+    report = judge([run(a=before, b=FAILED)], [run(a=PASSED, b=PASSED)])
+    assert (report.fail_to_pass, report.pass_to_pass) == (("b",), ())
+
+
+@pytest.mark.parametrize("after", [SKIPPED, XPASSED, FAILED, ERROR])
+def test_a_test_that_does_not_pass_after_is_in_no_list(after: Outcome) -> None:
+    report = judge([run(a=FAILED, b=FAILED, c=PASSED)], [run(a=after, b=PASSED, c=after)])
+    assert (report.fail_to_pass, report.pass_to_pass) == (("b",), ())
+
+
+def test_an_unstable_pass_to_pass_is_dropped_and_named() -> None:
+    report = judge([run(a=FAILED, b=PASSED)] * 2, [run(a=PASSED, b=PASSED), run(a=PASSED, b=FAILED)])
+    assert (report.reason, report.fail_to_pass, report.pass_to_pass, report.flaky) == (None, ("a",), (), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ([run((), True), run()], [run(a=PASSED)], RejectReason.TESTS_TIME_OUT),
+        ([run()], [run((), True)], RejectReason.TESTS_TIME_OUT),
+        ([run((), True)], [run(("t.py: no module",))], RejectReason.TESTS_TIME_OUT),
+        ([run()], [run(("t.py: no module",), a=PASSED)], RejectReason.COLLECTION_ERROR),
+        ([run(a=FAILED)], [run(a=PASSED), run(("t.py: no module",), a=PASSED)], RejectReason.COLLECTION_ERROR),
+        ([run(a=FAILED)], [run()], RejectReason.NO_TESTS_COLLECTED),
+        ([run()], [run()], RejectReason.NO_TESTS_COLLECTED),
+        ([run(a=PASSED, b=SKIPPED)], [run(a=PASSED, b=SKIPPED)], RejectReason.TESTS_PASS_BEFORE),
+        ([run(a=PASSED, b=FAILED)], [run(a=PASSED, b=FAILED)], RejectReason.NO_FAIL_TO_PASS),
+        ([run(a=PASSED)], [run(a=FAILED)], RejectReason.TESTS_PASS_BEFORE),
+        ([run(a=FAILED)] * 2, [run(a=PASSED), run(a=FAILED)], RejectReason.FLAKY_FAIL_TO_PASS),
+        ([run(a=FAILED, b=FAILED)] * 2, [run(a=PASSED, b=PASSED), run(a=FAILED, b=PASSED)],
+         RejectReason.FLAKY_FAIL_TO_PASS),
+        ([run(a=FAILED), run(a=PASSED)], [run(a=PASSED)] * 2, RejectReason.FLAKY_FAIL_TO_PASS),
+        ([run(b=PASSED)] * 2, [run(a1=PASSED, b=PASSED), run(a2=PASSED, b=PASSED)], RejectReason.FLAKY_FAIL_TO_PASS),
+        ([run(a=FAILED, b=FAILED), run(a=PASSED, b=FAILED)], [run(a=PASSED, b=PASSED)] * 2, None),
+        ([run(b=FAILED)] * 2, [run(a1=PASSED, b=PASSED), run(a2=PASSED, b=PASSED)], None),
+        ([run(("t.py: no module",))], [run(a=PASSED)], None),
+    ],
+)  # fmt: skip
+def test_reasons_are_given_in_their_order(
+    before: list[RunSummary], after: list[RunSummary], reason: RejectReason | None
+) -> None:
+    report = judge(before, after)
+    assert report.reason is reason
+    assert bool(report.detail) is (reason is not None)
+
+
+def test_a_detail_names_a_few_tests_and_counts_them() -> None:
+    found = {f"t{n}": FAILED for n in range(9)}
+    assert judge([RunSummary(found)], [RunSummary(found)]).detail == (
+        "9 tests fail before the patch and do not pass after it: t0, t1, t2 and 6 more"
+    )
+
+
+def test_a_verdict_without_runs_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one run"):
+        judge([], [run(a=PASSED)])
+
+
+def test_one_pair_that_fixes_something_is_not_hopeless() -> None:
+    assert is_hopeless(run(a=FAILED), run(a=PASSED)) is None
+    assert is_hopeless(run(a=PASSED), run(a=PASSED)) is RejectReason.TESTS_PASS_BEFORE
+
+
+@given(runs, runs)
+def test_lists_are_sorted_and_never_share_a_test(before: list[RunSummary], after: list[RunSummary]) -> None:
+    report = judge(before, after)
+    for ids in (report.fail_to_pass, report.pass_to_pass, report.flaky):
+        assert list(ids) == sorted(set(ids))
+    assert not set(report.fail_to_pass) & set(report.pass_to_pass)
+    assert not set(report.flaky) & {*report.fail_to_pass, *report.pass_to_pass}
+
+
+@given(runs, runs)
+def test_each_gold_run_of_a_valid_instance_is_resolved_and_no_empty_one(
+    before: list[RunSummary], after: list[RunSummary]
+) -> None:
+    report = judge(before, after)
+    if report.reason is None:
+        assert all(grade(r.outcomes, report.fail_to_pass, report.pass_to_pass).resolved for r in after)
+        assert not any(grade(r.outcomes, report.fail_to_pass, report.pass_to_pass).resolved for r in before)
+
+
+@given(runs, runs, st.randoms())
+def test_the_order_of_runs_does_not_change_the_verdict(
+    before: list[RunSummary], after: list[RunSummary], random: object
+) -> None:
+    assert judge(before[::-1], after[::-1]) == judge(before, after)
+
+
+@given(runs, runs, outcomes, outcomes)
+def test_more_runs_never_add_a_test_to_a_list(
+    before: list[RunSummary], after: list[RunSummary], one: dict[str, Outcome], other: dict[str, Outcome]
+) -> None:
+    few, many = judge(before, after), judge([*before, RunSummary(one)], [*after, RunSummary(other)])
+    if few.reason is None and many.reason is None:
+        assert set(many.fail_to_pass) <= set(few.fail_to_pass)
+        assert set(many.pass_to_pass) <= set(few.pass_to_pass)
+
+
+@given(runs, runs)
+def test_what_the_first_pair_proves_hopeless_is_never_valid(before: list[RunSummary], after: list[RunSummary]) -> None:
+    if is_hopeless(before[0], after[0]):
+        assert judge(before, after).reason is not None
+
+
+@given(outcomes, st.sets(test_ids), st.sets(test_ids))
+def test_resolved_is_exactly_that_every_named_test_holds(
+    found: dict[str, Outcome], fail_to_pass: set[str], pass_to_pass: set[str]
+) -> None:
+    report = grade(found, fail_to_pass, pass_to_pass)
+    all_hold = all(found.get(i) in (PASSED, XFAILED) for i in fail_to_pass | pass_to_pass)
+    assert report.resolved is (bool(fail_to_pass) and all_hold)
+    assert (report.missed == ()) is all_hold
+
+
+@given(outcomes, st.sets(test_ids, min_size=1), test_ids)
+def test_no_worse_outcome_can_raise_a_grade(found: dict[str, Outcome], fail_to_pass: set[str], target: str) -> None:
+    worse = {**found, target: FAILED}
+    missing = {i: o for i, o in found.items() if i != target}
+    for changed in (worse, missing):
+        assert grade(changed, fail_to_pass, ()).resolved <= grade(found, fail_to_pass, ()).resolved
+
+
+def test_a_grade_without_fail_to_pass_is_never_resolved() -> None:
+    assert grade({"a": PASSED}, [], ["a"]).resolved is False
+
+
+def test_what_was_missed_is_named() -> None:
+    report = grade({"a": PASSED, "b": SKIPPED}, ["a", "c"], ["b"])
+    assert (report.resolved, report.missed) == (False, ("b", "c"))
