@@ -1,0 +1,256 @@
+"""A pull request's diff, split into `patch` and `test_patch`. One property: no byte of the diff is changed or lost.
+
+    diff --git a/src/x.py b/src/x.py         ─► patch
+    diff --git a/tests/test_x.py b/…         ─► test_patch
+
+The split is by whole file sections of git's own text, so renames, deletions, modes and binary hunks survive;
+unidiff then counts every hunk. Text is `str` with undecodable bytes as surrogates. Pure.
+
+Which file is a test's follows SWE-bench (a path with the word test, tests, e2e or testing), but by whole words and
+with one exception: `testing` counts only at the top, as numpy/testing or click/testing.py are the product.
+"""
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from unidiff.errors import UnidiffParseError
+from unidiff.patch import PatchSet
+
+_TEST_WORDS = frozenset(("test", "tests", "e2e"))
+_TEST_FOLDERS = frozenset(("unittest", "unittests", "testcases", "testdata", "testfiles", "testsuite", "__snapshots__"))
+_DOCS_FOLDERS = frozenset(("doc", "docs", "documentation", "changelog.d", "changes", "newsfragments", "news"))
+_DOCS_SUFFIXES = frozenset((".md", ".rst", ".adoc", ".markdown"))
+_DOCS_STEMS = frozenset((
+    "authors", "changelog", "changes", "citation", "contributing", "contributors", "copying", "history", "licence",
+    "license", "news", "notice", "readme", "release-notes", "thanks",
+))  # fmt: skip
+_PYTHON_SUFFIXES = frozenset((".py", ".pyx", ".pxd", ".pxi"))
+_MODULE = re.compile(r"[Tt]ests?(?:[_A-Z].*|\d*)|.+_tests?")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
+_WHOLE_BINARY = re.compile(
+    r"GIT binary patch\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n\Z"
+)
+_SECTION = re.compile(r"^(?=diff --git )", re.MULTILINE)
+_FIELD = re.compile(
+    r"^(?P<key>rename from|rename to|copy from|copy to|---|\+\+\+|old mode|new mode|new file mode|deleted file mode) "
+    r"(?P<value>.*)$"
+)
+_QUOTED = re.compile(r"\\([0-3][0-7]{2})|\\(.)|([^\\]+)")
+_BYTES = ("utf-8", "surrogateescape")
+_ESCAPES = dict(zip("ntrabfv", "\n\t\r\a\b\f\v", strict=True))  # others, like \" and \\, stand for themselves
+
+
+class PatchUnreadable(ValueError):
+    """The text is not a whole git diff; says which file and why."""
+
+
+class FileKind(enum.StrEnum):
+    """What a changed file is for."""
+
+    TEST = "test"
+    DOCS = "docs"
+    SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One file's section. A path is None where the file does not exist on that side."""
+
+    old_path: str | None
+    new_path: str | None
+    is_binary: bool
+    text: str
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its one path, or both of a rename."""
+        return tuple(dict.fromkeys(path for path in (self.old_path, self.new_path) if path))
+
+    @property
+    def path(self) -> str:
+        return self.paths[-1]
+
+    @property
+    def is_test(self) -> bool:
+        return is_test_path(self.path)
+
+    @property
+    def crosses(self) -> bool:
+        """A rename between tests and the rest: half of it would belong to each patch."""
+        return len({is_test_path(path) for path in self.paths}) > 1
+
+
+@dataclass(frozen=True)
+class SplitPatch:
+    """The two halves. Each file is in one of them, so they apply in any order."""
+
+    patch: str
+    test_patch: str
+    files: tuple[FileChange, ...]
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        """Test modules that pytest would run and the test_patch leaves on disk, sorted."""
+        return tuple(sorted(c.new_path for c in self.files if c.new_path and c.is_test and is_test_module(c.new_path)))
+
+    @property
+    def kinds(self) -> frozenset[FileKind]:
+        return frozenset(kind_of(change.path) for change in self.files)
+
+    @property
+    def changes_python(self) -> bool:
+        """Whether Python code outside the tests and docs changes."""
+        return any(kind_of(p) is FileKind.SOURCE and is_python(p) for c in self.files for p in c.paths)
+
+
+def split_patch(diff: str) -> SplitPatch:
+    """Splits git's diff. Raises PatchUnreadable; also for a rename between tests and the rest, which the caller
+    avoids by a diff without renames (see `crossing_renames`)."""
+    files = file_changes(diff)
+    if crossing := [change for change in files if change.crosses]:
+        raise PatchUnreadable(f"{' -> '.join(crossing[0].paths)} moves between tests and source in one section")
+    return SplitPatch(
+        patch="".join(change.text for change in files if not change.is_test),
+        test_patch="".join(change.text for change in files if change.is_test),
+        files=files,
+    )
+
+
+def crossing_renames(diff: str) -> bool:
+    """Whether a file is renamed from the tests to the source or back. Raises PatchUnreadable."""
+    return any(change.crosses for change in file_changes(diff))
+
+
+def unstorable_paths(diff: str) -> tuple[str, ...]:
+    """Paths whose section is no text that a database keeps (bytes that are not UTF-8, NUL). Raises PatchUnreadable."""
+    return tuple(c.path for c in file_changes(diff) if "\0" in c.text or any("\ud800" <= x <= "\udfff" for x in c.text))
+
+
+def file_changes(diff: str) -> tuple[FileChange, ...]:
+    """The file sections of git's diff, in their order; joined they are the diff. Raises PatchUnreadable."""
+    sections = _SECTION.split(diff)
+    if sections[0].strip():
+        raise PatchUnreadable(f"it starts with {sections[0][:60]!r} and not with 'diff --git'")
+    return tuple(_file_change(section) for section in sections[1:])
+
+
+def is_test_path(path: str) -> bool:
+    """Whether a file belongs to the tests: modules, conftest, helpers and data in their folders."""
+    *folders, name = path.split("/")
+    if name == "conftest.py" or (folders and _words(folders[0]) & {"testing"}):
+        return True
+    words = [*map(_words, folders), _words(PurePosixPath(name).stem)]
+    return any(found & _TEST_WORDS for found in words) or any(folder.lower() in _TEST_FOLDERS for folder in folders)
+
+
+def is_test_module(path: str) -> bool:
+    """Whether pytest, told to run this file, could find tests in it by the usual names."""
+    file = PurePosixPath(path)
+    return file.suffix == ".py" and bool(_MODULE.fullmatch(file.stem))
+
+
+def is_docs(path: str) -> bool:
+    """Whether a file only explains: documentation folders, texts, changelogs, licences."""
+    file = PurePosixPath(path)
+    stem = file.name.split(".", 1)[0].lower()
+    if any(folder.lower() in _DOCS_FOLDERS for folder in file.parts[:-1]):
+        return not is_python(path) or file.parts[0].lower() in ("doc", "docs", "documentation")
+    return file.suffix.lower() in _DOCS_SUFFIXES or (stem in _DOCS_STEMS and not is_python(path))
+
+
+def is_python(path: str) -> bool:
+    """Whether it is Python code that runs; stubs do not."""
+    return PurePosixPath(path).suffix.lower() in _PYTHON_SUFFIXES
+
+
+def kind_of(path: str) -> FileKind:
+    """What a file is for; a test in the docs folder is a test."""
+    if is_test_path(path):
+        return FileKind.TEST
+    return FileKind.DOCS if is_docs(path) else FileKind.SOURCE
+
+
+def touches_tests(paths: Iterable[str]) -> bool:
+    return any(is_test_path(path) for path in paths)
+
+
+def _words(name: str) -> set[str]:
+    found = {word.lower() for word in _WORD.findall(name)}
+    return found | {word.rstrip("0123456789") for word in found}
+
+
+def _file_change(section: str) -> FileChange:
+    header, body, is_binary = _parts(section)
+    title = header[0]
+    fields = {m["key"]: m["value"] for line in header[1:] if (m := _FIELD.match(line))}
+    if any(line.startswith("Binary files ") for line in header):
+        raise PatchUnreadable(f"{title!r} says that binary files differ, not how")
+    old, new = _paths(title, fields)
+    if body:
+        _count_hunks(title, body)
+    return FileChange(
+        old_path=None if "new file mode" in fields else old,
+        new_path=None if "deleted file mode" in fields else new,
+        is_binary=is_binary,
+        text=section,
+    )
+
+
+def _parts(section: str) -> tuple[list[str], str, bool]:
+    """Header lines, the hunks, whether the hunks are binary (and then not returned)."""
+    match = re.search(r"^(?:@@ |GIT binary patch$)", section, re.MULTILINE)
+    if match is None:
+        return section.split("\n"), "", False
+    header = section[: match.start()].split("\n")
+    is_binary = match.group().startswith("GIT")
+    if is_binary and not _WHOLE_BINARY.match(section, match.start()):
+        raise PatchUnreadable(f"{header[0]!r}: its binary hunk is cut off")
+    return header, "" if is_binary else section[match.start() :], is_binary
+
+
+def _count_hunks(title: str, hunks: str) -> None:
+    """unidiff gets plain names: those of the header may hold what it cannot tell apart, like two spaces."""
+    try:
+        parsed = PatchSet(f"--- a/file\n+++ b/file\n{hunks}")
+    except UnidiffParseError as error:
+        raise PatchUnreadable(f"{title!r}: {str(error).strip()}") from error
+    if len(parsed) != 1 or sum(len(hunk) + 1 for hunk in parsed[0]) != hunks.count("\n"):
+        raise PatchUnreadable(f"{title!r}: there are lines that belong to no hunk")
+
+
+def _paths(title: str, fields: dict[str, str]) -> tuple[str, str]:
+    """Old and new path, from where the header says them without ambiguity."""
+    for source, target, n_prefix in (("rename from", "rename to", 0), ("copy from", "copy to", 0), ("---", "+++", 2)):
+        if source in fields and target in fields:
+            old, new = _unquoted(fields[source]), _unquoted(fields[target])
+            old, new = (new if old == "/dev/null" else old), (old if new == "/dev/null" else new)
+            return old[n_prefix:], new[n_prefix:]
+    return _same_path(title)
+
+
+def _same_path(title: str) -> tuple[str, str]:
+    """Of a section without hunks or rename: both paths are the same, so the line is a path said twice."""
+    both = title.removeprefix("diff --git ")
+    if both.startswith('"') and both.endswith('"'):
+        halves = both[1:-1].split('" "')
+        names = [_unquoted(f'"{half}"') for half in halves]
+    else:
+        names = [both[: len(both) // 2], both[len(both) // 2 + 1 :]]
+    if len(names) != 2 or [n[:2] for n in names] != ["a/", "b/"] or names[0][2:] != names[1][2:]:
+        raise PatchUnreadable(f"{title!r}: which file it changes cannot be told")
+    return names[0][2:], names[1][2:]
+
+
+def _unquoted(name: str) -> str:
+    """A path as git writes it: in quotes as in C when it holds special bytes; a tab ends a name with spaces."""
+    name = name.removesuffix("\t")
+    if not (name.startswith('"') and name.endswith('"') and len(name) > 1):
+        return name
+    raw = bytearray()
+    for match in _QUOTED.finditer(name[1:-1]):
+        octal, escaped, plain = match.groups()
+        raw += bytes([int(octal, 8)]) if octal else (plain or _ESCAPES.get(escaped, escaped)).encode(*_BYTES)
+    return raw.decode(*_BYTES)
