@@ -1,0 +1,490 @@
+"""The catalog's tables. One property: what is here is the truth, everything else can be made again.
+
+    repository 1─n pull_request n─n issue            what GitHub said
+                      1│ (pull_request_issue)
+                   task_instance n─1 environment 1─n environment_build
+                      1│        │1
+              validation n      n rollout n─1 agent_config
+                      1│        │1
+                    test_run (of a validation, or of a rollout's grading)
+                      1│
+                    test_outcome
+    job: one step of work on one subject · artifact: a stored file · export: a read-only copy out
+
+Enums are stored by their value, times are aware and UTC, every table has a natural unique key.
+"""
+
+import enum
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Dialect, Enum, Index, Text, TypeDecorator, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+# Named constraints: a migration can only change what has the same name on every database.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite drops time zones, so a naive value is refused and UTC restored on load."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive time {value!r}: the catalog stores aware UTC times only")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SourceKind(enum.StrEnum):
+    """Where a repository's pull requests are read from."""
+
+    GITHUB = "github"
+    GIT_HISTORY = "git_history"
+
+
+class StageName(enum.StrEnum):
+    """The steps of work, in their order; `job.stage`."""
+
+    CRAWL = "crawl"
+    CANDIDATE = "candidate"
+    ENVIRONMENT = "environment"
+    VALIDATION = "validation"
+    ROLLOUT = "rollout"
+    GRADE = "grade"
+
+
+class JobState(enum.StrEnum):
+    """todo → queued → doing → succeeded | rejected | failed (will retry) → dead; or cancelled."""
+
+    TODO = "todo"
+    QUEUED = "queued"
+    DOING = "doing"
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class InstanceStatus(enum.StrEnum):
+    """How far a task instance has come."""
+
+    CANDIDATE = "candidate"
+    VALIDATED = "validated"
+    REJECTED = "rejected"
+
+
+class RejectReason(enum.StrEnum):
+    """Why a subject was dropped: a verdict on it, never our own fault."""
+
+    # crawl
+    REPOSITORY_NOT_FOUND = "repository_not_found"
+    # candidate
+    NO_LINKED_ISSUE = "no_linked_issue"
+    ISSUE_WITHOUT_TEXT = "issue_without_text"
+    DIFF_UNREADABLE = "diff_unreadable"
+    BASE_COMMIT_MISSING = "base_commit_missing"
+    DOCS_ONLY = "docs_only"
+    NO_TEST_CHANGE = "no_test_change"
+    NO_SOURCE_CHANGE = "no_source_change"
+    NO_PYTHON_CHANGE = "no_python_change"
+    DUPLICATE = "duplicate"  # another source mined the same pull request
+    # environment
+    NOT_PYTHON_PROJECT = "not_python_project"
+    NO_INTERPRETER = "no_interpreter"
+    DEPENDENCIES_UNRESOLVABLE = "dependencies_unresolvable"
+    BUILD_FAILED = "build_failed"
+    # validation
+    PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
+    COLLECTION_ERROR = "collection_error"
+    NO_TESTS_COLLECTED = "no_tests_collected"
+    TESTS_PASS_BEFORE = "tests_pass_before"
+    NO_FAIL_TO_PASS = "no_fail_to_pass"
+    FLAKY_FAIL_TO_PASS = "flaky_fail_to_pass"
+    TESTS_TIME_OUT = "tests_time_out"
+    TEST_RUN_VOID = "test_run_void"
+
+
+class LinkSignal(enum.StrEnum):
+    """What says that a pull request resolves an issue."""
+
+    CLOSING_REFERENCE = "closing_reference"
+    KEYWORD_TITLE = "keyword_title"
+    KEYWORD_BODY = "keyword_body"
+    KEYWORD_COMMIT = "keyword_commit"
+
+
+class RunState(enum.StrEnum):
+    """What the tree held when tests ran: base + test_patch, the same + patch, or the same + model_patch."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    MODEL = "model"
+
+
+class RunStatus(enum.StrEnum):
+    """Whether a test run is evidence: only a completed one is."""
+
+    COMPLETED = "completed"
+    TIMED_OUT = "timed_out"
+    VOID = "void"
+
+
+class Outcome(enum.StrEnum):
+    """How one test ended in one run."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    XPASSED = "xpassed"
+
+
+class ValidationVerdict(enum.StrEnum):
+    VALID = "valid"
+    REJECTED = "rejected"
+
+
+class AgentKind(enum.StrEnum):
+    """oracle applies the gold patch, nop does nothing: the two ends of the scale."""
+
+    ORACLE = "oracle"
+    NOP = "nop"
+    OPENHANDS = "openhands"
+
+
+class ExitStatus(enum.StrEnum):
+    """How a rollout ended; `infrastructure_error` is masked from every rate."""
+
+    SUBMITTED = "submitted"
+    EMPTY_PATCH = "empty_patch"
+    TURN_LIMIT = "turn_limit"
+    COST_LIMIT = "cost_limit"
+    TOKEN_LIMIT = "token_limit"
+    TIMEOUT = "timeout"
+    STUCK = "stuck"
+    MODEL_ERROR = "model_error"
+    INFRASTRUCTURE_ERROR = "infrastructure_error"
+
+
+class ExportFormat(enum.StrEnum):
+    SWEBENCH = "swebench"
+    TRAJECTORIES = "trajectories"
+
+
+def _enum(kind: type[enum.StrEnum]) -> Enum:
+    """By value, as text: names would break hand-written SQL, a native type would break migrations."""
+    return Enum(
+        kind, values_callable=lambda e: [m.value for m in e], native_enum=False, length=32, create_constraint=False
+    )
+
+
+def _time(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
+
+
+def _text(*, nullable: bool = False) -> Any:
+    return Field(default=None if nullable else "", sa_column=Column(Text, nullable=nullable))
+
+
+def _json(default: type = dict) -> Any:
+    return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
+
+
+def utc_now() -> datetime:
+    """This machine's clock, for bookkeeping columns. Leases use the database's clock, see db.jobs."""
+    return datetime.now(UTC)
+
+
+def _created() -> Any:
+    return Field(default_factory=utc_now, sa_type=UtcDateTime, nullable=False)
+
+
+class Repository(SQLModel, table=True):
+    """A repository under watch. Key: (source, name)."""
+
+    __tablename__ = "repository"
+    __table_args__ = (UniqueConstraint("source", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    name: str  # owner/name
+    source: SourceKind = Field(sa_type=_enum(SourceKind))
+    clone_url: str = ""
+    web_url: str = ""
+    default_branch: str = ""
+    description: str = _text()
+    license: str = ""  # SPDX
+    n_stars: int = 0
+    is_archived: bool = False
+    is_fork: bool = False
+    pull_request_limit: int | None = None  # merged PRs that touch tests to take; None is all
+    watermark_at: datetime | None = _time(nullable=True)  # crawled up to this update time
+    crawl_cursor: str | None = _text(nullable=True)  # where an interrupted crawl goes on
+    created_at: datetime = _created()
+    crawled_at: datetime | None = _time(nullable=True)
+
+
+class PullRequest(SQLModel, table=True):
+    """A merged pull request. Key: (repository_id, number)."""
+
+    __tablename__ = "pull_request"
+    __table_args__ = (UniqueConstraint("repository_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    repository_id: int = Field(foreign_key="repository.id", index=True)
+    number: int
+    title: str = _text()
+    body: str = _text()
+    author: str = ""
+    url: str = ""
+    base_commit: str = ""
+    head_commit: str = ""
+    merge_commit: str = ""
+    first_commit_at: datetime | None = _time(nullable=True)
+    commit_messages: list[str] = _json(list)
+    files: list[str] = _json(list)
+    opened_at: datetime = _time()
+    merged_at: datetime = _time()
+    updated_at: datetime = _time()
+
+
+class Issue(SQLModel, table=True):
+    """An issue that a pull request may resolve. Key: (repository_id, number)."""
+
+    __tablename__ = "issue"
+    __table_args__ = (UniqueConstraint("repository_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    repository_id: int = Field(foreign_key="repository.id", index=True)
+    number: int
+    title: str = _text()
+    body: str = _text()
+    author: str = ""
+    url: str = ""
+    opened_at: datetime | None = _time(nullable=True)
+    comments: list[dict[str, Any]] = _json(list)  # [{"author", "created_at", "edited_at", "body"}], oldest first
+
+
+class PullRequestIssue(SQLModel, table=True):
+    """That a pull request resolves an issue, by which signals. Key: the pair."""
+
+    __tablename__ = "pull_request_issue"
+    pull_request_id: int = Field(foreign_key="pull_request.id", primary_key=True)
+    issue_id: int = Field(foreign_key="issue.id", primary_key=True, index=True)
+    signals: list[str] = _json(list)  # LinkSignal values, sorted
+    confidence: float = 0.0  # 0..1
+
+
+class Environment(SQLModel, table=True):
+    """A recipe and its lock; many task instances share one. Key: digest."""
+
+    __tablename__ = "environment"
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True)  # sha256:… over python version, lock, system packages
+    python_version: str  # "3.9"
+    lock_digest: str  # sha256:… of the lock's text, an artifact
+    recipe: dict[str, Any] = _json()
+    system_packages: list[str] = _json(list)
+    n_packages: int = 0
+    resolved_as_of: datetime = _time()
+    created_at: datetime = _created()
+
+
+class EnvironmentBuild(SQLModel, table=True):
+    """An environment materialised for one kind of sandbox. Key: (environment_id, sandbox)."""
+
+    __tablename__ = "environment_build"
+    __table_args__ = (UniqueConstraint("environment_id", "sandbox"),)
+    id: int | None = Field(default=None, primary_key=True)
+    environment_id: int = Field(foreign_key="environment.id")
+    sandbox: str  # SandboxBackend.name
+    locator: str  # image name or folder name
+    size_bytes: int = 0
+    duration_s: float = 0.0
+    built_at: datetime = _created()
+
+
+class TaskInstance(SQLModel, table=True):
+    """One pull request and its issues as a problem. Keys: instance_id, pull_request_id."""
+
+    __tablename__ = "task_instance"
+    id: int | None = Field(default=None, primary_key=True)
+    instance_id: str = Field(unique=True)  # owner__name-NUMBER
+    repository_id: int = Field(foreign_key="repository.id", index=True)
+    pull_request_id: int = Field(foreign_key="pull_request.id", unique=True)
+    environment_id: int | None = Field(default=None, foreign_key="environment.id", index=True)
+    status: InstanceStatus = Field(default=InstanceStatus.CANDIDATE, sa_type=_enum(InstanceStatus), index=True)
+    reject_reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
+    reject_detail: str = _text()
+    base_commit: str
+    environment_setup_commit: str = ""
+    version: str = ""
+    patch: str = _text()
+    test_patch: str = _text()
+    test_files: list[str] = _json(list)  # test modules the test_patch leaves on disk, relative to the root
+    problem_statement: str = _text()
+    hints_text: str = _text()
+    project: dict[str, Any] = _json()  # ProjectLayout: how the checkout is made importable
+    test_command: list[str] = _json(list)
+    fail_to_pass: list[str] = _json(list)
+    pass_to_pass: list[str] = _json(list)
+    created_at: datetime = _time()  # when the pull request was opened, as in SWE-bench
+    validated_at: datetime | None = _time(nullable=True)
+
+
+class Validation(SQLModel, table=True):
+    """The evaluations that prove, or disprove, a task instance. Key: (task_instance_id, number)."""
+
+    __tablename__ = "validation"
+    __table_args__ = (UniqueConstraint("task_instance_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    task_instance_id: int = Field(foreign_key="task_instance.id", index=True)
+    environment_id: int = Field(foreign_key="environment.id")
+    number: int  # 1 is the first
+    verdict: ValidationVerdict = Field(sa_type=_enum(ValidationVerdict))
+    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
+    sandbox: str
+    n_runs: int  # per state
+    n_flaky: int = 0
+    certificate: dict[str, Any] = _json()
+    started_at: datetime = _time()
+    finished_at: datetime = _time()
+
+
+class AgentConfig(SQLModel, table=True):
+    """Who solves tasks and within which limits. Key: digest of everything but the name."""
+
+    __tablename__ = "agent_config"
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True)
+    name: str
+    kind: AgentKind = Field(sa_type=_enum(AgentKind))
+    model: str = ""  # as LiteLLM names it; empty for oracle and nop
+    parameters: dict[str, Any] = _json()  # AgentSpec without keys or secrets
+    created_at: datetime = _created()
+
+
+class Rollout(SQLModel, table=True):
+    """One agent run on one task instance. Key: (task_instance_id, agent_config_id, replica)."""
+
+    __tablename__ = "rollout"
+    __table_args__ = (UniqueConstraint("task_instance_id", "agent_config_id", "replica"),)
+    id: int | None = Field(default=None, primary_key=True)
+    task_instance_id: int = Field(foreign_key="task_instance.id", index=True)
+    agent_config_id: int = Field(foreign_key="agent_config.id", index=True)
+    replica: int = 1
+    exit_status: ExitStatus | None = Field(default=None, sa_type=_enum(ExitStatus), nullable=True)
+    exit_detail: str = _text()
+    model_patch: str | None = _text(nullable=True)
+    resolved: bool | None = None  # None until graded
+    n_turns: int = 0
+    n_prompt_tokens: int = 0
+    n_completion_tokens: int = 0
+    n_cached_tokens: int = 0
+    cost_usd: float = 0.0
+    duration_s: float = 0.0
+    trajectory_digest: str | None = None  # an artifact: OpenHands events, one JSON object a line
+    messages_digest: str | None = None  # an artifact: {"messages": […], "tools": […]}
+    created_at: datetime = _created()
+    started_at: datetime | None = _time(nullable=True)
+    finished_at: datetime | None = _time(nullable=True)
+
+
+class TestRun(SQLModel, table=True):
+    """One run of the tests in one fresh sandbox. Key: (validation_id or rollout_id, state, number)."""
+
+    __test__ = False
+    __tablename__ = "test_run"
+    __table_args__ = (
+        UniqueConstraint("validation_id", "state", "number"),
+        UniqueConstraint("rollout_id", "state", "number"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    validation_id: int | None = Field(default=None, foreign_key="validation.id", index=True)
+    rollout_id: int | None = Field(default=None, foreign_key="rollout.id", index=True)
+    state: RunState = Field(sa_type=_enum(RunState))
+    number: int
+    status: RunStatus = Field(sa_type=_enum(RunStatus))
+    detail: str = _text()
+    order: str = "default"  # default | reversed | random:SEED
+    exit_code: int | None = None
+    n_collected: int = 0
+    duration_s: float = 0.0
+    log_digest: str | None = None  # an artifact: the capped output of the test command
+
+
+class TestOutcome(SQLModel, table=True):
+    """How one test ended in one run. Key: (test_run_id, test_id)."""
+
+    __test__ = False
+    __tablename__ = "test_outcome"
+    __table_args__ = (UniqueConstraint("test_run_id", "test_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    test_run_id: int = Field(foreign_key="test_run.id", index=True)
+    test_id: str = _text()  # pytest node id, whole
+    outcome: Outcome = Field(sa_type=_enum(Outcome))
+    duration_s: float = 0.0
+    message: str = _text()
+
+
+class Artifact(SQLModel, table=True):
+    """A stored file, named by its hash. Key: digest."""
+
+    __tablename__ = "artifact"
+    id: int | None = Field(default=None, primary_key=True)
+    digest: str = Field(unique=True)  # sha256:…
+    size_bytes: int
+    media_type: str
+    created_at: datetime = _created()
+
+
+class Job(SQLModel, table=True):
+    """One step of work on one subject. Key: (stage, subject_id). Written by db.jobs only."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("stage", "subject_id"),
+        Index("ix_job_claim", "state", "stage", "priority", "not_before"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    stage: StageName = Field(sa_type=_enum(StageName))
+    subject_id: int
+    state: JobState = Field(default=JobState.TODO, sa_type=_enum(JobState))
+    priority: int = 0  # higher first
+    attempt: int = 0
+    max_attempts: int = 3
+    fence: int = 0  # grows with each claim; only its holder may finish
+    not_before: datetime = _created()
+    lease_owner: str = ""
+    lease_until: datetime | None = _time(nullable=True)
+    reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
+    message: str = _text()
+    created_at: datetime = _created()
+    started_at: datetime | None = _time(nullable=True)
+    finished_at: datetime | None = _time(nullable=True)
+
+
+class Export(SQLModel, table=True):
+    """A read-only copy out of the catalog. Key: (format, path)."""
+
+    __tablename__ = "export"
+    __table_args__ = (UniqueConstraint("format", "path"),)
+    id: int | None = Field(default=None, primary_key=True)
+    format: ExportFormat = Field(sa_type=_enum(ExportFormat))
+    path: str
+    n_rows: int
+    sha256: str
+    created_at: datetime = _created()

@@ -1,0 +1,333 @@
+"""The Protocols behind which everything outside lives, and the values that cross them.
+
+Pure: no effect, no import of an adapter. Sources, recipes, sandboxes, agents and the artifact store know this
+page and not each other. Every value is frozen; times are aware and UTC, sizes bytes, durations seconds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from db.models import AgentKind, ExitStatus, LinkSignal
+
+# ---------------------------------------------------------------- sources of pull requests
+
+
+@dataclass(frozen=True)
+class RepositoryRecord:
+    """What a source says of a repository. `name` is its present name: a renamed one answers with the new."""
+
+    name: str
+    clone_url: str
+    web_url: str
+    default_branch: str
+    description: str = ""
+    license: str = ""
+    n_stars: int = 0
+    is_archived: bool = False
+    is_fork: bool = False
+
+
+@dataclass(frozen=True)
+class CommentRecord:
+    """A comment on an issue; `edited_at` None where the source cannot know it."""
+
+    author: str
+    created_at: datetime
+    body: str
+    edited_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class IssueRecord:
+    """An issue; `opened_at` None and texts empty where the source cannot know them."""
+
+    number: int
+    title: str
+    body: str
+    author: str = ""
+    url: str = ""
+    opened_at: datetime | None = None
+    comments: tuple[CommentRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class IssueLink:
+    """That a pull request resolves `issue`, with the signals that say so."""
+
+    issue: IssueRecord
+    signals: frozenset[LinkSignal]
+
+
+@dataclass(frozen=True)
+class PullRequestRecord:
+    """A merged pull request. `base_commit` is the API's base.sha, or the first parent of the merge in git
+    history; commits and files are in the source's order."""
+
+    number: int
+    title: str
+    body: str
+    author: str
+    url: str
+    base_commit: str
+    head_commit: str
+    merge_commit: str
+    opened_at: datetime
+    merged_at: datetime
+    updated_at: datetime
+    first_commit_at: datetime | None = None
+    commit_messages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    issues: tuple[IssueLink, ...] = ()
+
+
+@dataclass(frozen=True)
+class PullRequestPage:
+    """Some merged pull requests, newest update first, and where to go on; `cursor` None after the last."""
+
+    pull_requests: tuple[PullRequestRecord, ...]
+    cursor: str | None
+
+
+class PullRequestSource(Protocol):
+    """Where pull requests come from."""
+
+    def repository(self, name: str) -> RepositoryRecord:
+        """Raises Rejected(REPOSITORY_NOT_FOUND), Transient on limits and outages, UsageError on a bad token."""
+        ...
+
+    def pages(self, name: str, since: datetime | None, cursor: str | None) -> Iterator[PullRequestPage]:
+        """Merged pull requests updated at or after `since`, from `cursor` on. Errors as `repository`."""
+        ...
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class ProjectLayout:
+    """How a checkout is made importable without a build: what goes into its static metadata.
+
+    `source_roots` are folders relative to the checkout ("." or "src") that go on sys.path.
+    """
+
+    name: str
+    version: str
+    source_roots: tuple[str, ...] = (".",)
+    entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # group -> name -> "module:attr"
+    requires: tuple[str, ...] = ()  # its declared run-time requirements, for the metadata
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an environment was decided, from files alone. `why` maps a fact's name to where it came from."""
+
+    python_version: str  # "3.9"
+    requirements: tuple[str, ...]  # PEP 508, sorted, without the project itself
+    constraints: tuple[str, ...]
+    system_packages: tuple[str, ...]
+    test_command: tuple[str, ...]  # argv after the interpreter, e.g. ("-m", "pytest")
+    environment_variables: Mapping[str, str]
+    layout: ProjectLayout
+    as_of: datetime
+    why: Mapping[str, str] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()  # names of the repairs applied while resolving, in order
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What a sandbox needs to materialise an environment. Equal digests are the same environment."""
+
+    digest: str  # sha256:… over the three fields below, see recipes.lock.digest_of
+    python_version: str
+    lock: str  # requirements file with hashes, no download addresses; complete: install without dependencies. A first
+    # line "# exclude-newer: TIME" says that source distributions are in it: TIME bounds what builds them, not the lock
+    system_packages: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- sandboxes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a sandbox; each command also has its own time limit."""
+
+    memory_bytes: int = 4 * 2**30
+    n_processes: int = 512
+    n_cpus: float = 2.0
+    file_bytes: int = 2 * 2**30  # one file
+    disk_bytes: int = 4 * 2**30  # the whole writable part
+    output_bytes: int = 8 * 2**20  # kept of one command's output; the rest is read and dropped
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended. `output` is stdout and stderr in their order, capped (head and tail are kept)."""
+
+    exit_code: int | None  # None when it was killed for time; 128+n for signal n
+    output: bytes
+    duration_s: float
+    timed_out: bool = False
+    truncated: bool = False
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Materialised:
+    """An environment that stands ready. `built` is False when it was there already."""
+
+    locator: str
+    size_bytes: int
+    duration_s: float
+    built: bool
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What to open. The tree at `checkout` is copied to CHECKOUT_DIR (writable), `project` to PROJECT_DIR and
+    `inputs` to INPUTS_DIR (both read-only inside). Nothing else of the host but the system's programs is visible."""
+
+    environment: EnvironmentSpec
+    checkout: Path
+    project: Path | None = None
+    inputs: Path | None = None
+    limits: Limits = Limits()
+    label: str = ""  # "<job>.<fence>", for sweeps
+
+
+CHECKOUT_DIR = "/testbed"
+ENVIRONMENT_DIR = "/opt/env"  # a virtual environment; PYTHON is its interpreter
+PROJECT_DIR = "/opt/project"  # static metadata of the project under test, added to sys.path by the environment
+INPUTS_DIR = "/opt/inputs"  # ours, read-only: the pytest plugin, test ids
+RESULTS_DIR = "/opt/results"  # writable, outside the tree: what the plugin writes
+PYTHON = f"{ENVIRONMENT_DIR}/bin/python"
+
+
+class Sandbox(Protocol):
+    """A live, isolated place to run commands: no network, no secrets, non-root. Its own processes end with it."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+        cwd: str = CHECKOUT_DIR,
+        stdin: bytes = b"",
+    ) -> CommandResult:
+        """Runs to the end or the time limit; everything it started is killed then. The environment is a fixed
+        minimal one plus `env`. Raises InfrastructureError when the sandbox itself fails."""
+        ...
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Writes one file (parents made) as the sandbox's user. Absolute path inside."""
+        ...
+
+    def read(self, path: str, max_bytes: int = 64 * 2**20) -> bytes:
+        """Reads one regular file. Raises FileNotFoundError, or InfrastructureError if it is larger."""
+        ...
+
+    def shell_argv(self) -> list[str]:
+        """A host argv that starts an interactive bash inside, at CHECKOUT_DIR, on the caller's own pty."""
+        ...
+
+
+class SandboxBackend(Protocol):
+    """One kind of sandbox."""
+
+    name: str
+
+    def probe(self) -> str | None:
+        """None when it can isolate untrusted code here, else one sentence: why not, and what to do."""
+        ...
+
+    def pythons(self) -> Mapping[str, str]:
+        """The interpreters it can offer, "3.9" -> where it comes from."""
+        ...
+
+    def materialise(self, spec: EnvironmentSpec) -> Materialised:
+        """Makes the environment unless it stands already; safe to call twice, also at once, and after a crash.
+        Raises Rejected(BUILD_FAILED | NO_INTERPRETER), SandboxUnavailable, InfrastructureError."""
+        ...
+
+    def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
+        """A fresh sandbox; materialises the environment when it is missing. Gone when the context ends."""
+        ...
+
+    def sweep(self, live: Callable[[str], bool]) -> int:
+        """Removes what dead owners left behind: each labelled thing for which live(label) is false; a count."""
+        ...
+
+
+# ---------------------------------------------------------------- agents
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """Who solves a task and within which limits. Holds no secret."""
+
+    kind: AgentKind
+    name: str
+    model: str = ""
+    max_turns: int = 100
+    max_cost_usd: float | None = None
+    timeout_s: float = 3600
+    command_timeout_s: float = 300
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # LiteLLM's: temperature, top_p, …
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an agent may know. The oracle alone is handed `gold_patch`."""
+
+    instance_id: str
+    statement: str
+    gold_patch: str = ""
+
+
+@dataclass(frozen=True)
+class AgentResult:
+    """How an agent's run ended. `events` and `messages` are JSON texts; the patch is taken from the sandbox by
+    the caller, never from the agent."""
+
+    exit_status: ExitStatus
+    exit_detail: str = ""
+    n_turns: int = 0
+    n_prompt_tokens: int = 0
+    n_completion_tokens: int = 0
+    n_cached_tokens: int = 0
+    cost_usd: float = 0.0
+    events: bytes = b""  # one JSON object a line
+    messages: bytes = b""  # {"messages": […], "tools": […]}, OpenAI's chat format
+
+
+class Agent(Protocol):
+    """Solves a problem inside an open sandbox by changing the tree at CHECKOUT_DIR."""
+
+    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult: ...
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    digest: str  # sha256:…
+    size_bytes: int
+    media_type: str
+
+
+class ArtifactStore(Protocol):
+    """Files named by their hash; writing the same bytes twice is one file."""
+
+    def put(self, content: bytes, media_type: str) -> ArtifactRef:
+        """Written whole or not at all. Raises ArtifactError (disk full, read-only)."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """Raises ArtifactError when it is missing or its bytes no longer match the digest."""
+        ...
