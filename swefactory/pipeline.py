@@ -59,20 +59,22 @@ def run_job(
     if claim is None:
         return None
     try:
-        return _run(claim, engine, services or make_services(settings))
+        return run_claimed(claim, engine, services or make_services(settings))
     except MENDABLE as error:  # the job waits until somebody has mended this worker's settings or machine
         jobs.postpone(engine, claim, str(error), _MENDING_S)
         return JobState.TODO
 
 
-def _run(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
+def run_claimed(
+    claim: jobs.Claim, engine: Engine, services: Services, stages: Mapping[StageName, Stage[Any, Any]] = STAGES
+) -> JobState:
     """Works on a claimed job. Every way out leaves the job in a state that says what happened.
 
     Raises MENDABLE errors, the job left as it was claimed.
     """
     try:
         with jobs.Heartbeat(engine, claim, services.settings.lease_s):
-            return _work(claim, engine, replace(services, label=claim.label))
+            return _work(stages[claim.stage], claim, engine, replace(services, label=claim.label))
     except jobs.LeaseLost:
         _log.warning("job %s: the lease was lost meanwhile; this result is discarded, its new holder's counts", claim)
         return JobState.TODO
@@ -90,8 +92,7 @@ def _run(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
         return jobs.fail(engine, claim, traceback.format_exc())
 
 
-def _work(claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
-    stage = STAGES[claim.stage]
+def _work(stage: Stage[Any, Any], claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
     with session(engine) as db:
         subject = stage.load(db, claim.subject_id)
     try:
@@ -158,7 +159,7 @@ def _loop(
 def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> None:
     """What somebody has to mend ends an embedded run at once: they are there to do it."""
     try:
-        _run(claim, engine, services)
+        run_claimed(claim, engine, services)
     except MENDABLE:
         jobs.release(engine, claim)
         raise
