@@ -1,0 +1,94 @@
+"""Queuing repositories and rollouts: twice is once, and what cannot be is refused whole."""
+
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from db.engine import session
+from db.models import (
+    AgentKind,
+    InstanceStatus,
+    Job,
+    JobState,
+    PullRequest,
+    Repository,
+    Rollout,
+    SourceKind,
+    StageName,
+    TaskInstance,
+    utc_now,
+)
+from swefactory import admin
+from swefactory.errors import UsageError
+from swefactory.protocols import AgentSpec
+
+NOP = AgentSpec(kind=AgentKind.NOP, name="nop")
+
+
+@pytest.fixture
+def two_instances(catalog: Engine) -> Engine:
+    """acme__tool-1 is validated, acme__tool-2 is not."""
+    now = utc_now()
+    with session(catalog) as db:
+        repository = Repository(name="acme/tool", source=SourceKind.GITHUB)
+        db.add(repository)
+        db.flush()
+        for number, status in ((1, InstanceStatus.VALIDATED), (2, InstanceStatus.CANDIDATE)):
+            times = {"opened_at": now, "merged_at": now, "updated_at": now}
+            pull_request = PullRequest(repository_id=repository.id or 0, number=number, **times)
+            db.add(pull_request)
+            db.flush()
+            db.add(
+                TaskInstance(
+                    instance_id=f"acme__tool-{number}", repository_id=repository.id or 0, status=status,
+                    pull_request_id=pull_request.id or 0, base_commit="b", created_at=now,
+                )
+            )  # fmt: skip
+    return catalog
+
+
+def test_a_repository_queued_twice_is_one_row_and_one_job(catalog: Engine) -> None:
+    with session(catalog) as db:
+        assert admin.add_repository(db, "acme/tool") == admin.Queued(n_new=1, n_jobs=1)
+    with session(catalog) as db:
+        assert admin.add_repository(db, "acme/tool") == admin.Queued(n_new=0, n_jobs=0)
+        assert len(db.exec(select(Repository)).all()) == 1
+        assert [(job.stage, job.state) for job in db.exec(select(Job))] == [(StageName.CRAWL, JobState.TODO)]
+
+
+def test_another_limit_starts_the_crawl_over(catalog: Engine) -> None:
+    with session(catalog) as db:
+        admin.add_repository(db, "acme/tool", limit=5)
+        db.exec(select(Repository)).one().watermark_at = utc_now()
+    with session(catalog) as db:
+        admin.add_repository(db, "acme/tool", limit=50)
+        assert db.exec(select(Repository)).one().watermark_at is None
+
+
+def test_git_history_without_a_clone_is_refused(catalog: Engine) -> None:
+    with session(catalog) as db, pytest.raises(UsageError, match="--clone"):
+        admin.add_repository(db, "acme/tool", source=SourceKind.GIT_HISTORY)
+
+
+def test_rollouts_go_to_validated_instances_only_and_once(two_instances: Engine) -> None:
+    for expected in (2, 0):
+        with session(two_instances) as db:
+            assert admin.add_rollouts(db, NOP, replicas=2) == admin.Queued(expected, expected)
+    with session(two_instances) as db:
+        assert sorted(rollout.replica for rollout in db.exec(select(Rollout))) == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "says"), [("acme__tool-2", "not validated"), ("acme__tool-9", "no task instance")])
+def test_an_instance_that_cannot_be_rolled_out_on_queues_nothing(two_instances: Engine, name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says), session(two_instances) as db:
+        admin.add_rollouts(db, NOP, instance_ids=["acme__tool-1", name])
+    with session(two_instances) as db:
+        assert not db.exec(select(Rollout)).all()
+
+
+def test_an_agents_digest_is_of_what_it_does_not_of_its_name() -> None:
+    assert admin.agent_digest(NOP) == admin.agent_digest(AgentSpec(kind=AgentKind.NOP, name="idler"))
+    spec = AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m")
+    assert admin.agent_digest(spec) != admin.agent_digest(
+        AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m", max_turns=5)
+    )
