@@ -65,7 +65,7 @@ class BubblewrapSandbox:
         return self._must(["cat", path])
 
     def shell_argv(self) -> list[str]:
-        return [*self._prefix(CHECKOUT_DIR), "bash", "--rcfile", "/opt/rc", "-i"]
+        return [*self._prefix(CHECKOUT_DIR), "setsid", "--ctty", "--wait", "bash", "--rcfile", "/opt/rc", "-i"]
 
     def _must(self, argv: Sequence[str], stdin: bytes = b"") -> bytes:
         result = self.run(argv, timeout_s=60, cwd="/", stdin=stdin)

@@ -24,6 +24,7 @@ _HEAD_BYTES, _TAIL_BYTES = 64 * 2**10, 192 * 2**10
 _CHUNK_BYTES = 64 * 2**10
 _POLL_S = 0.1
 _WRITE_TIMEOUT_S = 20.0
+_END_TIMEOUT_S = 3.0
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, bracketed paste
@@ -103,17 +104,17 @@ class Screen:
 
 
 class PtyProcess:
-    """A child that has its own session and our pseudoterminal as controlling terminal; its output goes to `screen`."""
+    """A child on a pseudoterminal of ours; its output goes to `screen`. A controlling terminal is its own affair: the
+    sandbox gives its shell one, as that shell may live behind another pseudoterminal or an engine."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], screen: Screen) -> None:
         self._screen = screen
         self._master, slave = pty.openpty()
         try:
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
-            # setsid -c takes the terminal over: without a controlling one there is no C-c and no /dev/tty. A function
-            # of ours between fork and exec could deadlock, as other threads run.
-            command = ["setsid", "-c", *argv]
-            self._process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd="/")
+            self._process = subprocess.Popen(
+                list(argv), stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd="/", start_new_session=True
+            )
         except BaseException:
             os.close(self._master)
             raise
@@ -138,31 +139,25 @@ class PtyProcess:
             if time.monotonic() > until:
                 raise TimeoutError("the program in the terminal does not read its input")
 
-    def kill_foreground(self) -> None:
-        """Kills what runs in the terminal's foreground, the shell excepted where it can be told apart."""
-        with contextlib.suppress(OSError, struct.error):
-            group = struct.unpack("i", fcntl.ioctl(self._master, termios.TIOCGPGRP, b"\0" * 4))[0]
-            if group > 1 and group != self._process.pid:
-                os.killpg(group, signal.SIGKILL)
-
     def close(self) -> int:
-        """Ends the process and its terminal; its exit code, negative for a signal. Safe to call twice."""
-        self._closing.set()
-        if self._process.poll() is None:
-            self.kill_foreground()
-            for end in (signal.SIGHUP, signal.SIGKILL):
+        """Ends the process and its terminal; its exit code, negative for a signal. Safe to call twice.
+
+        First as a user would: C-c, C-\\, hang up. docker keeps a command alive whose client is killed."""
+        if not self._closing.is_set():
+            for key in (b"\x03", b"\x1c"):
+                with contextlib.suppress(OSError):
+                    os.write(self._master, key)
+            self._closing.set()
+            if threading.current_thread() is not self._reader:
+                self._reader.join(2)
+            os.close(self._master)
+        for end in (None, signal.SIGHUP, signal.SIGKILL):
+            if end is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, end)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(1)
-                    break
-        code = self._process.wait()
-        if threading.current_thread() is not self._reader:
-            self._reader.join(2)
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
-        return code
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(_END_TIMEOUT_S)
+        return self._process.wait()
 
     def _read(self) -> None:
         try:

@@ -136,9 +136,6 @@ class SandboxTerminal(TerminalInterface):
         """Ends the shell and what runs in its foreground."""
         process, self._process = self._process, None
         if process is not None:
-            for key in (b"\x03", b"\x1c"):  # docker keeps a command alive whose client is killed
-                with contextlib.suppress(OSError):
-                    process.write(key)
             process.close()
         self._closed = True
 
