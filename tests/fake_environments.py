@@ -47,6 +47,12 @@ def need_registry(cache: Path) -> None:
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip().splitlines()[-1:]}")
 
 
+def _lifted(lock: str) -> list[str]:
+    """The bound is for what builds source distributions; what the lock pins is bounded already."""
+    names = {*re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)} - {"setuptools", "wheel"}
+    return [f"--exclude-newer-package={name}=2999-01-01T00:00:00Z" for name in sorted(names)]
+
+
 class VenvSandbox:
     """Runs commands in a folder that stands for CHECKOUT_DIR."""
 
@@ -123,7 +129,7 @@ class VenvBackend:
         self._uv("venv", "--python", self._pythons[spec.python_version], str(place))
         self._uv(
             "pip", "sync", "--require-hashes", "--python", str(place / "bin/python"), str(lock),
-            *(["--exclude-newer", bound.group(1)] if bound else []),
+            *(["--exclude-newer", bound.group(1), *_lifted(spec.lock)] if bound else []),
         )  # fmt: skip
         [site_packages] = place.glob("lib/python*/site-packages")
         (site_packages / "project_under_test.pth").write_text(_HOOK)

@@ -151,6 +151,19 @@ def test_plugins_that_pytest_s_own_options_need(tmp_path: Path) -> None:
     )
 
 
+def test_the_projects_own_lock_comes_as_constraints(tmp_path: Path) -> None:
+    uv = (
+        '[[package]]\nname = "pytest"\nversion = "8.4"\nsource = { registry = "https://r" }\n'
+        '[[package]]\nname = "x"\nsource = { editable = "." }\nversion = "1"\n'
+        '[[package]]\nname = "numpy"\nversion = "1"\n[[package]]\nname = "numpy"\nversion = "2"\n'
+    )
+    found = recipe(tmp_path / "uv", {"pyproject.toml": HEAD, "uv.lock": uv})
+    assert (found.constraints, found.why["constraints"]) == (("pytest==8.4",), "uv.lock")
+    pipenv = '{"default": {"idna": {"version": "==3.1"}}, "develop": {"pytest": {"git": "x"}}}'
+    found = recipe(tmp_path / "pipenv", {"pyproject.toml": HEAD, "Pipfile.lock": pipenv})
+    assert found.constraints == ("idna==3.1",)
+
+
 def test_build_requirements_come_too(tmp_path: Path) -> None:
     text = '[build-system]\nrequires = ["hatchling", "hatch-vcs"]\n' + HEAD
     assert requirements(tmp_path, {"pyproject.toml": text}) == ("hatch-vcs", "hatchling", "pytest")

@@ -150,19 +150,30 @@ BASE = Request(("a==1", "b>=2", "black==22", "c"), ("a==1", "d<3"), requires=fro
             replace(BASE, requirements=("a==1", "b>=2", "black==22")),
         ),
         (
-            "No solution found when resolving dependencies: Because there is no version of black==22 and you require",
+            "Because there is no version of black==22 and you require",
             "drop_tool",
             replace(BASE, requirements=("a==1", "b>=2", "c")),
         ),
         (
             "No solution found: Because you require a==1 and e",
-            "relax_pins",
-            replace(BASE, requirements=("a", "b>=2", "black", "c"), constraints=("d<3",)),
+            "drop_lock",
+            replace(BASE, constraints=("d<3",)),
         ),
     ],
 )
 def test_each_repair_answers_its_words_and_changes_one_thing(log: str, name: str, changed: Request) -> None:
     assert next_request(BASE, log) == (name, changed)
+
+
+def test_pins_go_before_bounds_and_the_projects_own_requirements_never() -> None:
+    log = "No solution found: Because you require a==1 and e"
+    names = []
+    request = Request(("a==1", "b>=2", "c~=3.0"), ("a==1",), requires=frozenset({"b>=2"}))
+    while step := next_request(request, log):
+        names.append(step[0])
+        request = step[1]
+    assert names == ["drop_lock", "relax_pins", "relax_bounds"]
+    assert request.requirements == ("a", "b>=2", "c")
 
 
 def test_words_that_no_repair_knows_end_the_tries() -> None:

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from swefactory.recipes.ci_config import nox_lines, tox_tool
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.files import ini_value, read_ini, read_toml, strings, table, text
+from swefactory.recipes.locks_of_projects import locked_pins
 from swefactory.recipes.requirements import FileRequirements, name_of, read_lines, read_requirements
 
 _TEST_NAMES = ("tests", "test", "testing", "tests-extra", "unittest", "unit-tests", "pytest", "test-suite", "all-tests")
@@ -41,6 +42,7 @@ _DOCS = re.compile(
     r"^(sphinx(-.*|contrib-.*)?|sphinxcontrib-.*|furo|pallets-sphinx-themes|mkdocs(-.*)?|myst-parser|.*-theme|alabaster"
     r"|docutils|mypy|pyright|pytype|types-.*|.*-stubs|pylint(-.*)?|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
 )
+_BUILD_TOOLS = ("pip", "setuptools", "wheel")
 _OPTIONS = {
     "--cov": "pytest-cov", "-n": "pytest-xdist", "--numprocesses": "pytest-xdist", "--timeout": "pytest-timeout",
     "--asyncio-mode": "pytest-asyncio", "--reruns": "pytest-rerunfailures", "--benchmark": "pytest-benchmark",
@@ -73,7 +75,10 @@ def choose(tree: Path, declared: Declared) -> Dependencies:
     why = {"requirements": ", ".join(place for place, lines in kept.items() if lines)}
     if not any(name_of(line) == "pytest" for line in requirements):
         requirements, why["pytest"] = (*requirements, "pytest"), "nothing names it"
-    constraints = _unique(line for part in found.values() for line in part.constraints)
+    pins, lock = locked_pins(tree)
+    pins = tuple(pin for pin in pins if name_of(pin) not in _BUILD_TOOLS)
+    why |= {"constraints": lock} if pins else {}
+    constraints = _unique((*(line for part in found.values() for line in part.constraints), *pins))
     return Dependencies(tuple(sorted(requirements)), tuple(sorted(constraints)), why)
 
 

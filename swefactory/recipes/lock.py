@@ -8,7 +8,8 @@ is among its repairs and its first line is
 
     # exclude-newer: 2019-10-01T00:00:00Z
 
-the bound for their build requirements; the month's end, so that one month's equal locks stay one environment.
+the bound for their build requirements; the month's end, so that one month's equal locks stay one environment. Who
+installs the lock lifts that bound for the packages in it, setuptools and wheel aside, which are within it.
 
 Risk: a release without a fitting wheel is resolved, and later installed, from its source distribution, which runs that
 *registry* package's build code, as an ordinary pip install does; never the repository's. Refusing source

@@ -4,6 +4,7 @@ The table is ordered, faithful repairs first: a repair is tried when its pattern
 when it changes something. What it did is kept by its name, never silently.
 
     lift_date        a pin was published after the bound: the bound is lifted for that one package, to a day after
+    drop_lock        the pins of the project's own lock do not fit
     drop_tool        a lint or documentation tool does not fit or does not build
     drop_missing     the registry has no such package
     relax_build      a source distribution does not build: its own pin goes, or wheels only for it
@@ -80,6 +81,10 @@ def _relax_build(request: Request, match: re.Match[str]) -> Request:
     return loosened if loosened != request else replace(request, wheels_only=request.wheels_only | {name})
 
 
+def _drop_lock(request: Request, match: re.Match[str]) -> Request:
+    return replace(request, constraints=tuple(line for line in request.constraints if "==" not in line))
+
+
 def _relax_pins(request: Request, match: re.Match[str]) -> Request:
     return _loosened(request, lambda line: any(s.operator in ("==", "===") for s in Requirement(line).specifier))
 
@@ -110,6 +115,7 @@ REPAIRS: tuple[Repair, ...] = (
         re.compile(rf"`{_NAME}` was filtered by `exclude-newer`.{{0,200}}?was published at (?P<date>\S+Z)"),
         _lift_date,
     ),
+    Repair("drop_lock", _UNSATISFIABLE, _drop_lock),
     Repair("drop_tool", _BUILD, _drop_tool),
     Repair("relax_build", _BUILD, _relax_build),
     Repair("drop_missing", re.compile(rf"{_NAME} was not found in the package registry"), _drop_missing),
