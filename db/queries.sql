@@ -57,6 +57,11 @@ WITH subject AS (
     SELECT 'environment', task_instance.id, task_instance.repository_id FROM task_instance
     UNION ALL
     SELECT 'validation', task_instance.id, task_instance.repository_id FROM task_instance
+    UNION ALL
+    SELECT stage.name, rollout.id, task_instance.repository_id
+    FROM rollout
+    JOIN task_instance ON task_instance.id = rollout.task_instance_id
+    CROSS JOIN (SELECT 'rollout' AS name UNION ALL SELECT 'grade') AS stage
 )
 SELECT job.stage, job.reason, count(*) AS n, repository.name AS repository
 FROM job

@@ -1,0 +1,205 @@
+"""Named queries: each answers the same, value for value, on SQLite and on PostgreSQL, and changes nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlmodel import Session, SQLModel
+
+from db import jobs, queries
+from db.engine import CatalogError, session
+from db.models import (
+    AgentConfig,
+    AgentKind,
+    Environment,
+    ExitStatus,
+    InstanceStatus,
+    PullRequest,
+    RejectReason,
+    Repository,
+    Rollout,
+    SourceKind,
+    StageName,
+    TaskInstance,
+    utc_now,
+)
+from tests.catalogs import BOTH, catalog_url, upgraded
+
+Rows = list[tuple[object, ...]]
+
+
+@pytest.fixture(params=BOTH)
+def empty(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = upgraded(catalog_url(request.param, request))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def engine(empty: Engine) -> Engine:
+    """Two repositories: of three pull requests of the first, one is validated and solved by one of three rollouts."""
+    with session(empty) as db:
+        click = added(db, Repository(name="pallets/click", source=SourceKind.GITHUB))
+        added(db, Repository(name="acme/empty", source=SourceKind.GITHUB))
+        environment = added(db, Environment(digest="sha256:e", python_version="3.9", lock_digest="sha256:l",
+                                            resolved_as_of=utc_now()))  # fmt: skip
+        first, second, _ = (pull_request(db, click, number) for number in (1, 2, 3))
+        validated = instance(db, click, first, 1, environment, InstanceStatus.VALIDATED)
+        instance(db, click, second, 2, None, InstanceStatus.REJECTED)
+        config = added(db, AgentConfig(digest="sha256:a", name="oracle", kind=AgentKind.ORACLE, model="m"))
+        for replica, (status, resolved) in enumerate(
+            [(ExitStatus.SUBMITTED, True), (ExitStatus.SUBMITTED, False), (ExitStatus.INFRASTRUCTURE_ERROR, None)], 1
+        ):
+            added(db, Rollout(task_instance_id=validated, agent_config_id=config, replica=replica, exit_status=status,
+                              resolved=resolved, n_turns=replica, n_prompt_tokens=100, n_completion_tokens=10,
+                              cost_usd=0.25, finished_at=utc_now()))  # fmt: skip
+    return empty
+
+
+def added(db: Session, row: SQLModel) -> int:
+    db.add(row)
+    db.flush()
+    return int(row.id)  # type: ignore[attr-defined]
+
+
+def pull_request(db: Session, repository_id: int, number: int) -> int:
+    now = utc_now()
+    return added(
+        db, PullRequest(repository_id=repository_id, number=number, opened_at=now, merged_at=now, updated_at=now)
+    )
+
+
+def instance(
+    db: Session, repository_id: int, pull_request_id: int, number: int, environment: int | None, status: InstanceStatus
+) -> int:
+    is_valid = status is InstanceStatus.VALIDATED
+    row = TaskInstance(
+        instance_id=f"pallets__click-{number}", repository_id=repository_id, pull_request_id=pull_request_id,
+        environment_id=environment, status=status, base_commit="c0ffee", created_at=utc_now(),
+        reject_reason=None if is_valid else RejectReason.BUILD_FAILED,
+        validated_at=utc_now() if is_valid else None, fail_to_pass=["t::a", "t::b"] if is_valid else [],
+    )  # fmt: skip
+    return added(db, row)
+
+
+def rows(engine: Engine, name: str, **parameters: object) -> Rows:
+    return queries.run(engine, name, parameters)[1]
+
+
+def end_a_job(engine: Engine, stage: StageName, subject_id: int, reason: RejectReason | None) -> None:
+    with session(engine) as db:
+        jobs.enqueue(db, stage, subject_id, max_attempts=1)
+    claim = jobs.claim(engine, "worker:1", lease_s=60)
+    assert claim is not None
+    if reason is None:
+        jobs.fail(engine, claim, "disk full")
+        return
+    with session(engine) as db:
+        jobs.reject(db, claim, reason, "")
+
+
+def test_every_query_has_a_name_and_says_what_it_answers() -> None:
+    found = {info.name: info for info in queries.names()}
+    assert {"funnel", "rejections", "instances", "jobs", "rollouts"} <= found.keys()
+    assert all(info.description.endswith(".") for info in found.values())
+    assert found["funnel"].parameters == ("repository",)
+
+
+def test_every_query_runs_on_an_empty_catalog(empty: Engine) -> None:
+    for info in queries.names():
+        columns, found = queries.run(empty, info.name)
+        assert columns
+        assert found == []
+
+
+def test_every_query_gives_plain_values_on_both_databases(engine: Engine) -> None:
+    end_a_job(engine, StageName.CANDIDATE, 3, RejectReason.DOCS_ONLY)
+    end_a_job(engine, StageName.CRAWL, 1, None)
+    with session(engine) as db:
+        jobs.enqueue(db, StageName.CRAWL, 2)
+    for info in queries.names():
+        columns, found = queries.run(engine, info.name)
+        assert found, info.name
+        assert all(len(row) == len(columns) for row in found)
+        assert {type(value) for row in found for value in row} <= {str, int, float, type(None)}, info.name
+
+
+def test_the_funnel_counts_each_step_per_repository_and_in_total(engine: Engine) -> None:
+    columns, found = queries.run(engine, "funnel")
+    assert columns == [
+        "repository", "pull_requests", "candidates", "environments", "validated", "rollouts", "resolved",
+    ]  # fmt: skip
+    assert found == [
+        ("acme/empty", 0, 0, 0, 0, 0, 0),
+        ("pallets/click", 3, 2, 1, 1, 3, 1),
+        ("total", 3, 2, 1, 1, 3, 1),
+    ]
+    assert rows(engine, "funnel", repository="acme/empty")[-1] == ("total", 0, 0, 0, 0, 0, 0)
+
+
+def test_rejections_name_stage_reason_and_repository(engine: Engine) -> None:
+    end_a_job(engine, StageName.CANDIDATE, 2, RejectReason.DOCS_ONLY)
+    end_a_job(engine, StageName.CANDIDATE, 3, RejectReason.DOCS_ONLY)
+    end_a_job(engine, StageName.ENVIRONMENT, 2, RejectReason.BUILD_FAILED)
+    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND)
+    end_a_job(engine, StageName.GRADE, 1, RejectReason.PATCH_DOES_NOT_APPLY)
+    assert rows(engine, "rejections") == [
+        ("candidate", "docs_only", 2, "pallets/click"),
+        ("crawl", "repository_not_found", 1, "acme/empty"),
+        ("environment", "build_failed", 1, "pallets/click"),
+        ("grade", "patch_does_not_apply", 1, "pallets/click"),
+    ]
+
+
+def test_instances_show_status_python_and_how_many_tests_judge_them(engine: Engine) -> None:
+    valid, rejected = rows(engine, "instances")
+    assert valid[:6] == ("pallets__click-1", "validated", None, "3.9", 2, 0)
+    assert str(valid[6])[:2] == "20"
+    assert len(str(valid[6])) == len("2026-01-01 00:00:00")
+    assert rejected == ("pallets__click-2", "rejected", "build_failed", None, 0, 0, None)
+
+
+def test_jobs_are_counted_by_stage_and_state_in_the_order_of_the_stages(engine: Engine) -> None:
+    with session(engine) as db:
+        for stage in (StageName.GRADE, StageName.VALIDATION, StageName.CRAWL):
+            jobs.enqueue(db, stage, 1)
+        jobs.enqueue(db, StageName.CRAWL, 2)
+    assert rows(engine, "jobs") == [("crawl", "todo", 2), ("validation", "todo", 1), ("grade", "todo", 1)]
+
+
+def test_the_dead_and_the_waiting_keep_their_message(engine: Engine) -> None:
+    end_a_job(engine, StageName.CRAWL, 1, None)
+    with session(engine) as db:
+        jobs.enqueue(db, StageName.CRAWL, 2)
+    claim = jobs.claim(engine, "worker:1", lease_s=60)
+    assert claim is not None
+    jobs.postpone(engine, claim, "rate limit", 60)
+    (dead,) = rows(engine, "dead")
+    assert (dead[1], dead[2], dead[-1]) == ("crawl", 1, "disk full")
+    (waiting,) = rows(engine, "waiting")
+    assert (waiting[1], waiting[2], waiting[3], waiting[-1]) == ("crawl", 2, "todo", "rate limit")
+
+
+def test_rollouts_say_who_how_it_ended_and_what_it_took(engine: Engine) -> None:
+    assert [row[1:] for row in rows(engine, "rollouts")] == [
+        ("oracle", 1, "submitted", "yes", 1, 110, 0.25),
+        ("oracle", 2, "submitted", "no", 2, 110, 0.25),
+        ("oracle", 3, "infrastructure_error", None, 3, 110, 0.25),
+    ]
+
+
+def test_our_own_failures_count_for_nothing_in_an_agents_rate(engine: Engine) -> None:
+    assert rows(engine, "agents") == [("oracle", "m", 2, 2, 1, 3, 0.5)]
+
+
+def test_an_unknown_name_or_parameter_lists_those_that_are_there(empty: Engine) -> None:
+    with pytest.raises(CatalogError, match="funnel, rejections"):
+        queries.run(empty, "nonsense")
+    with pytest.raises(CatalogError, match="it takes: repository"):
+        queries.run(empty, "funnel", {"colour": "red"})
+
+
+def test_a_parameter_is_a_value_and_never_sql(engine: Engine) -> None:
+    assert rows(engine, "instances", repository="x'; DROP TABLE rollout; --") == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM rollout")).scalar_one() == 3
