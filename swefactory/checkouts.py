@@ -1,6 +1,7 @@
 """Bare mirrors of repositories, and plain trees of their commits. One property: never runs repository code.
 
-    MIRRORS/owner+name.git        one bare mirror a repository, refs/pull/*/head included; nothing is ever collected
+    MIRRORS/owner+name.git        one bare mirror a repository: branches and tags, and commits fetched one by one where
+                                  no branch holds them (heads of squashed pull requests); nothing is ever collected
     CACHE/trees/owner+name/SHA/   one commit's files, no .git; shared, so never written after it is complete
 
 git gets no user configuration, hooks, filters (LFS among them), end-of-line conversions, replacements or other
@@ -27,8 +28,8 @@ MIRROR_HEAD = "refs/swefactory/HEAD"  # what HEAD was where the mirror came from
 _REFSPECS = (
     f"+HEAD:{MIRROR_HEAD}",
     *(f"+refs/{kind}/*:refs/{kind}/*" for kind in ("heads", "tags", "remotes")),
-    "+refs/pull/*/head:refs/pull/*/head",  # not */merge: twice the size and never looked at
 )
+_PULL_HEADS = "+refs/pull/*/head:refs/pull/*/head"
 _ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"  # info/attributes wins over .gitattributes
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _GIT_ENV = {
@@ -53,6 +54,7 @@ _ABSENT = re.compile(
     r"|couldn't find remote ref HEAD|transport '\w+' not allowed",
     re.IGNORECASE,
 )
+_BROKEN = re.compile(r"repository corruption on the remote side|not our ref|unadvertised object", re.IGNORECASE)
 _LATER = re.compile(
     r"could not resolve|connection|timed out|early EOF|hung up|RPC failed|returned error|failed to connect"
     r"|unable to access",
@@ -120,9 +122,8 @@ class Checkouts:
         with _locked(path), _explained(name, clone_url):
             if _age_s(path) > _FRESH_S:
                 self._fetch(path, clone_url)
-            for commit in wanted:
-                if not self.commit_exists(path, commit):
-                    self._fetch_commit(path, clone_url, commit)
+            if missing := [commit for commit in wanted if not self.commit_exists(path, commit)]:
+                self._fetch_commits(path, clone_url, missing)
         return path
 
     def commit_exists(self, mirror: Path, commit: str) -> bool:
@@ -204,18 +205,26 @@ class Checkouts:
             _move(bare, path)
 
     def _fetch(self, path: Path, url: str) -> None:
-        options = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        run_git(path, "fetch", *options, url, *_REFSPECS, env=self._authorisation(url))
+        self._fetch_refs(path, url, "--prune", url, *_REFSPECS)
         (path / "fetched").touch()
 
-    def _fetch_commit(self, path: Path, url: str, commit: str) -> None:
-        """One that no branch holds any more; a server may refuse to give it."""
+    def _fetch_commits(self, path: Path, url: str, commits: Sequence[str]) -> None:
+        """All at once, else one by one: a server may have lost one. Those it does not give stay missing."""
+        for wanted in (commits, *([commit] for commit in commits if len(commits) > 1)):
+            try:
+                self._fetch_refs(path, url, url, *wanted)
+            except subprocess.CalledProcessError as error:
+                if b"unadvertised object" in error.stderr:  # served as plain files: only what has a name
+                    self._fetch_refs(path, url, url, _PULL_HEADS)
+                    return
+                if _LATER.search(error.stderr.decode(errors="replace")) and not _is_broken(error):
+                    raise
+            else:
+                return
+
+    def _fetch_refs(self, path: Path, url: str, *args: str) -> None:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        try:
-            run_git(path, "fetch", *options, url, commit, env=self._authorisation(url))
-        except subprocess.CalledProcessError as error:
-            if _LATER.search(_last_line(error.stderr)):
-                raise
+        run_git(path, "fetch", *options, *args, env=self._authorisation(url))
 
     def _authorisation(self, url: str) -> dict[str, str]:
         """In the environment of this one command: a URL, an argument or a config file would show the token."""
@@ -304,6 +313,11 @@ def _answers(folder: Path, *args: str) -> bool:
     return True
 
 
+def _is_broken(error: subprocess.CalledProcessError) -> bool:
+    """The other side has lost objects: asking again gives the same, though it looks like a lost connection."""
+    return bool(_BROKEN.search(error.stderr.decode(errors="replace")))
+
+
 def _age_s(mirror: Path) -> float:
     stamp = mirror / "fetched"
     return time.time() - stamp.stat().st_mtime if stamp.exists() else float("inf")
@@ -343,7 +357,7 @@ def _explained(name: str, clone_url: str) -> Iterator[None]:
     except subprocess.CalledProcessError as error:
         words = error.stderr.decode(errors="replace")
         message = f"cannot mirror {name} from {where}: {_first_fatal(words)}"
-        if _LATER.search(words) and not re.search(r"repository '.*' not found", words):
+        if _LATER.search(words) and not _is_broken(error) and not re.search(r"repository '.*' not found", words):
             raise Transient(f"{message}; tried again in a minute, check the network if it stays so", 60) from error
         if _ABSENT.search(words):
             raise Rejected(RejectReason.REPOSITORY_NOT_FOUND, f"{message}; check the address and the rights") from error

@@ -1,0 +1,318 @@
+"""Candidate: a pull request and its issues become a problem, or are dropped for the first of these reasons:
+
+    no_linked_issue ─► issue_without_text ─► diff_unreadable ─► base_commit_missing
+      ─► docs_only ─► no_test_change ─► no_source_change ─► no_python_change ─► duplicate
+
+One property: the patch and test_patch hold the pull request's whole diff, byte for byte, and nothing of the solution
+is in the problem. The diff is GitHub's: from the merge base of base and head to head; where one of them is gone, what
+the merge commit changed against its first parent. Texts are SWE-bench's: titles and bodies of the issues, and as
+hints what was said on them before the pull request's first commit.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from db.models import (
+    InstanceStatus,
+    Issue,
+    PullRequest,
+    PullRequestIssue,
+    RejectReason,
+    Repository,
+    StageName,
+    TaskInstance,
+)
+from swefactory.checkouts import Checkouts
+from swefactory.errors import Rejected
+from swefactory.patches import (
+    FileKind,
+    PatchUnreadable,
+    SplitPatch,
+    crossing_renames,
+    split_patch,
+    unstorable_paths,
+)
+from swefactory.stage import NextJob, Saved, Services, Stage
+
+_MAX_DIFF_CHARS = 5_000_000
+_VERSION = re.compile(r"""^\s*(?:__version__|version)\s*(?::\s*\w+\s*)?=\s*["']?v?(\d+\.\d+)""", re.MULTILINE)
+_TAG_VERSION = re.compile(r"(\d+\.\d+)")
+
+
+@dataclass(frozen=True)
+class KnownComment:
+    at: datetime  # the later of written and edited
+    body: str
+
+
+@dataclass(frozen=True)
+class KnownIssue:
+    number: int
+    title: str
+    body: str
+    comments: tuple[KnownComment, ...]
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.title.strip() or self.body.strip())
+
+
+@dataclass(frozen=True)
+class CandidateInput:
+    """`instance_id` is the one it has already, or would get."""
+
+    instance_id: str
+    repository: str
+    clone_url: str
+    number: int
+    base_commit: str
+    head_commit: str
+    merge_commit: str
+    first_commit_at: datetime | None
+    opened_at: datetime
+    issues: tuple[KnownIssue, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    instance_id: str
+    base_commit: str
+    version: str
+    patch: str
+    test_patch: str
+    test_files: tuple[str, ...]
+    problem_statement: str
+    hints_text: str
+    created_at: datetime
+
+
+def load(session: Session, pull_request_id: int) -> CandidateInput:
+    row = session.get_one(PullRequest, pull_request_id)
+    repository = session.get_one(Repository, row.repository_id)
+    known = _instance(session, pull_request_id)
+    return CandidateInput(
+        instance_id=known.instance_id if known else f"{repository.name.replace('/', '__')}-{row.number}",
+        repository=repository.name,
+        clone_url=repository.clone_url,
+        number=row.number,
+        base_commit=row.base_commit,
+        head_commit=row.head_commit,
+        merge_commit=row.merge_commit,
+        first_commit_at=row.first_commit_at,
+        opened_at=row.opened_at,
+        issues=_issues(session, pull_request_id, repository.name),
+    )
+
+
+def work(services: Services, subject: CandidateInput) -> Candidate:
+    _check_issues(subject)
+    checkouts = services.checkouts
+    commits = (subject.base_commit, subject.head_commit, subject.merge_commit)
+    mirror = checkouts.mirror_with(subject.repository, subject.clone_url, commits)
+    split = _split(checkouts, mirror, subject)
+    if not checkouts.commit_exists(mirror, subject.base_commit):
+        raise Rejected(
+            RejectReason.BASE_COMMIT_MISSING,
+            f"base commit {subject.base_commit or '(unknown)'} of {_named(subject)} is not in its repository any more",
+        )
+    _check_files(subject, split)
+    return Candidate(
+        instance_id=subject.instance_id,
+        base_commit=subject.base_commit,
+        version=_version(checkouts, mirror, subject.base_commit),
+        patch=split.patch,
+        test_patch=split.test_patch,
+        test_files=split.test_files,
+        problem_statement="".join(f"{i.title}\n{i.body}\n" for i in subject.issues if i.has_text),
+        hints_text=_hints(subject),
+        created_at=subject.opened_at,
+    )
+
+
+def save(session: Session, pull_request_id: int, output: Candidate | Rejected) -> Saved:
+    row = _instance(session, pull_request_id)
+    if isinstance(output, Candidate) and (other := _other_of_that_id(session, pull_request_id, output.instance_id)):
+        output = Rejected(RejectReason.DUPLICATE, f"{other.instance_id} was mined by the repository's other source")
+    if isinstance(output, Rejected):
+        if row:
+            row.status, row.reject_reason, row.reject_detail = InstanceStatus.REJECTED, output.reason, output.detail
+            session.add(row)
+        return Saved(rejected=output)
+    has_changed = row is None or _differs(row, output) or row.reject_reason in _REASONS
+    if has_changed:
+        row = _stored(session, pull_request_id, row, output)
+    assert row is not None
+    assert row.id is not None
+    return Saved(next_jobs=(NextJob(StageName.ENVIRONMENT, row.id, again=has_changed),))
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _instance(session: Session, pull_request_id: int) -> TaskInstance | None:
+    return session.exec(select(TaskInstance).where(TaskInstance.pull_request_id == pull_request_id)).first()
+
+
+def _other_of_that_id(session: Session, pull_request_id: int, instance_id: str) -> TaskInstance | None:
+    same = select(TaskInstance).where(TaskInstance.instance_id == instance_id)
+    return session.exec(same.where(TaskInstance.pull_request_id != pull_request_id)).first()
+
+
+def _issues(session: Session, pull_request_id: int, repository: str) -> tuple[KnownIssue, ...]:
+    """By number. One without text (git history holds none) takes it from the same repository's other source."""
+    linked = select(Issue).join(PullRequestIssue, col(PullRequestIssue.issue_id) == col(Issue.id))
+    found = session.exec(linked.where(PullRequestIssue.pull_request_id == pull_request_id)).all()
+    elsewhere = select(Issue).join(Repository, col(Repository.id) == col(Issue.repository_id))
+    issues = []
+    for row in sorted(found, key=lambda issue: issue.number):
+        issue = _known(row)
+        if not issue.has_text:
+            twins = session.exec(elsewhere.where(Repository.name == repository, Issue.number == row.number)).all()
+            issue = next((twin for twin in map(_known, twins) if twin.has_text), issue)
+        issues.append(issue)
+    return tuple(issues)
+
+
+def _known(row: Issue) -> KnownIssue:
+    comments = []
+    for comment in row.comments:
+        times = [datetime.fromisoformat(at) for key in ("created_at", "edited_at") if (at := comment.get(key))]
+        if times:
+            comments.append(KnownComment(max(times), comment.get("body") or ""))
+    return KnownIssue(row.number, row.title, row.body, tuple(comments))
+
+
+# ---------------------------------------------------------------- judging
+
+
+def _named(subject: CandidateInput) -> str:
+    return f"{subject.repository}#{subject.number}"
+
+
+def _check_issues(subject: CandidateInput) -> None:
+    if not subject.issues:
+        raise Rejected(RejectReason.NO_LINKED_ISSUE, f"{_named(subject)} names no issue that it resolves")
+    if not any(issue.has_text for issue in subject.issues):
+        numbers = ", ".join(f"#{issue.number}" for issue in subject.issues)
+        raise Rejected(
+            RejectReason.ISSUE_WITHOUT_TEXT, f"{_named(subject)} resolves {numbers}, of which no text is known"
+        )
+
+
+def _split(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> SplitPatch:
+    old, new = _ends(checkouts, mirror, subject)
+    try:
+        diff = checkouts.diff(mirror, old, new)
+        if crossing_renames(diff):
+            diff = checkouts.diff(mirror, old, new, renames=False)
+        if odd := unstorable_paths(diff):
+            diff = checkouts.diff(mirror, old, new, renames=False, as_binary=odd)
+        if len(diff) > _MAX_DIFF_CHARS:
+            raise PatchUnreadable(f"it has {len(diff)} characters, more than {_MAX_DIFF_CHARS}")
+        return split_patch(diff)
+    except PatchUnreadable as error:
+        raise Rejected(RejectReason.DIFF_UNREADABLE, f"the diff of {_named(subject)}: {error}") from error
+
+
+def _ends(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> tuple[str, str]:
+    """The two commits to compare."""
+    if subject.base_commit and subject.head_commit:
+        fork = checkouts.merge_base(mirror, subject.base_commit, subject.head_commit)
+        if fork and fork != subject.head_commit:
+            return fork, subject.head_commit
+    if subject.merge_commit and checkouts.commit_exists(mirror, f"{subject.merge_commit}^"):
+        return f"{subject.merge_commit}^", subject.merge_commit
+    raise Rejected(
+        RejectReason.DIFF_UNREADABLE,
+        f"neither base and head nor the merge commit of {_named(subject)} are in its repository any more",
+    )
+
+
+def _check_files(subject: CandidateInput, split: SplitPatch) -> None:
+    if split.kinds <= {FileKind.DOCS}:
+        raise Rejected(RejectReason.DOCS_ONLY, f"{_named(subject)} changes {_listed(split)} only")
+    if not split.test_files:
+        detail = "no test" if not split.test_patch else "no test module that pytest would run"
+        raise Rejected(RejectReason.NO_TEST_CHANGE, f"{_named(subject)} changes {_listed(split)}: {detail}")
+    if FileKind.SOURCE not in split.kinds:
+        raise Rejected(RejectReason.NO_SOURCE_CHANGE, f"{_named(subject)} changes tests only: {_listed(split)}")
+    if not split.changes_python:
+        raise Rejected(RejectReason.NO_PYTHON_CHANGE, f"{_named(subject)} changes no Python code: {_listed(split)}")
+
+
+def _listed(split: SplitPatch, n_shown: int = 8) -> str:
+    paths = [change.path for change in split.files]
+    more = f" and {len(paths) - n_shown} more" if len(paths) > n_shown else ""
+    return ", ".join(paths[:n_shown]) + more if paths else "nothing"
+
+
+def _hints(subject: CandidateInput) -> str:
+    """Strictly before the first commit, edits too: later words may tell the solution."""
+    if subject.first_commit_at is None:
+        return ""
+    comments = [comment for issue in subject.issues for comment in issue.comments]
+    before = [comment for comment in comments if comment.at < subject.first_commit_at and comment.body.strip()]
+    return "".join(f"{comment.body}\n" for comment in sorted(before, key=lambda comment: comment.at))
+
+
+def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
+    """Major and minor, as SWE-bench writes it: from the usual files, else the nearest tag; may be empty."""
+    for path in ("pyproject.toml", "setup.cfg", "setup.py"):
+        if found := _VERSION.search(checkouts.text(mirror, commit, path) or ""):
+            return found[1]
+    found = _TAG_VERSION.search(checkouts.nearest_tag(mirror, commit))
+    return found[1] if found else ""
+
+
+# ---------------------------------------------------------------- writing
+
+_REASONS = frozenset((
+    RejectReason.NO_LINKED_ISSUE, RejectReason.ISSUE_WITHOUT_TEXT, RejectReason.DIFF_UNREADABLE,
+    RejectReason.BASE_COMMIT_MISSING, RejectReason.DOCS_ONLY, RejectReason.NO_TEST_CHANGE,
+    RejectReason.NO_SOURCE_CHANGE, RejectReason.NO_PYTHON_CHANGE, RejectReason.DUPLICATE,
+))  # fmt: skip
+
+
+def _differs(row: TaskInstance, candidate: Candidate) -> bool:
+    return any(getattr(row, name) != value for name, value in _values(candidate).items())
+
+
+def _values(candidate: Candidate) -> dict[str, object]:
+    return {
+        "base_commit": candidate.base_commit,
+        "environment_setup_commit": candidate.base_commit,
+        "version": candidate.version,
+        "patch": candidate.patch,
+        "test_patch": candidate.test_patch,
+        "test_files": list(candidate.test_files),
+        "problem_statement": candidate.problem_statement,
+        "hints_text": candidate.hints_text,
+        "created_at": candidate.created_at,
+    }
+
+
+def _stored(session: Session, pull_request_id: int, row: TaskInstance | None, candidate: Candidate) -> TaskInstance:
+    """A candidate from the start: what was proven of a former state of it says nothing of this one."""
+    if row is None:
+        repository_id = session.get_one(PullRequest, pull_request_id).repository_id
+        row = TaskInstance(
+            instance_id=candidate.instance_id,
+            repository_id=repository_id,
+            pull_request_id=pull_request_id,
+            base_commit=candidate.base_commit,
+        )
+    for name, value in _values(candidate).items():
+        setattr(row, name, value)
+    row.status, row.reject_reason, row.reject_detail = InstanceStatus.CANDIDATE, None, ""
+    row.environment_id, row.validated_at = None, None
+    row.fail_to_pass, row.pass_to_pass = [], []
+    session.add(row)
+    session.flush()
+    return row
+
+
+STAGE: Stage[CandidateInput, Candidate] = Stage(StageName.CANDIDATE, load, work, save)
