@@ -1,17 +1,36 @@
-"""The namespace sandbox passes the contract; and what is its own."""
+"""The namespace sandbox passes the contract; and what is its own: refusals, watchdogs, builds of source packages."""
 
+import contextlib
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from swefactory.protocols import EnvironmentSpec
+from db.models import RejectReason
+from swefactory.errors import Rejected, SandboxUnavailable
+from swefactory.protocols import PYTHON, EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.namespace import NamespaceBackend
-from tests.sandbox_contract import SandboxContract, locked_environment
+from swefactory.sandboxes.seccomp import filter_program
+from tests.sandbox_contract import SandboxContract, locked_environment, spec_of
 
 
 @pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> NamespaceBackend:
-    made = NamespaceBackend(tmp_path_factory.mktemp("namespace"), extra_interpreter_folders=(), build_timeout_s=300)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("namespace")
+
+
+@pytest.fixture(scope="module")
+def backend(cache: Path) -> NamespaceBackend:
+    made = NamespaceBackend(cache, extra_interpreter_folders=(), build_timeout_s=300)
     if why := made.probe():
         pytest.skip(f"no namespace sandbox here: {why}")
     return made
@@ -23,9 +42,236 @@ def environment(backend: NamespaceBackend) -> EnvironmentSpec:
 
 
 class TestNamespaceSandbox(SandboxContract):
-    pass
+    """The whole contract, with control groups where they can be written."""
 
 
-def test_nothing_is_left_of_closed_sandboxes(backend: NamespaceBackend) -> None:
-    folder = Path(backend._cache) / "sandboxes"
-    assert [path.name for path in folder.glob("*~*")] == []
+class TestWithoutControlGroups:
+    """What control groups do is done by watchdogs where an ordinary user cannot have them."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, cache: Path) -> NamespaceBackend:
+        made = NamespaceBackend(cache, extra_interpreter_folders=(), build_timeout_s=300, use_control_groups=False)
+        if why := made.probe():
+            pytest.skip(f"no namespace sandbox here: {why}")
+        return made
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def environment(cls, backend: NamespaceBackend) -> EnvironmentSpec:
+        return locked_environment(backend)
+
+    source = SandboxContract.source
+    opener = SandboxContract.opener
+    test_memory = SandboxContract.test_a_memory_bomb_is_stopped
+    test_many_processes = SandboxContract.test_many_small_processes_share_one_memory_limit
+    test_forks = SandboxContract.test_a_fork_bomb_stays_within_the_limit
+
+
+def test_nothing_is_left_of_closed_sandboxes(backend: NamespaceBackend, cache: Path) -> None:
+    assert [path.name for path in (cache / "sandboxes").glob("*~*")] == []
+    assert [path.name for path in (cache / "sandboxes").glob("*.json")] == []
+    assert [path.name for path in (cache / "uv" / ".parts").glob("*")] == []
+    groups = [path for path in Path("/sys/fs/cgroup").glob("**/swefactory/contract.*") if path.is_dir()]
+    assert groups == []
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: EnvironmentSpec
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    backend = NamespaceBackend(tmp_path / "cache", extra_interpreter_folders=(), build_timeout_s=60)
+    why = backend.probe()
+    assert why is not None
+    assert "install the system's package bubblewrap" in why
+    with pytest.raises(SandboxUnavailable, match="bubblewrap"), backend.open(SandboxSpec(environment, tmp_path)):
+        pytest.fail("it opened")
+
+
+def test_folders_that_only_their_maker_may_enter_can_be_handed_in(
+    backend: NamespaceBackend, environment: EnvironmentSpec, tmp_path: Path
+) -> None:
+    for name in ("checkout", "inputs"):
+        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name / "file").write_text(name)
+        (tmp_path / name / "file").chmod(0o600)
+    spec = SandboxSpec(environment, tmp_path / "checkout", inputs=tmp_path / "inputs")
+    before = os.umask(0o077)
+    try:
+        with backend.open(spec) as sandbox:
+            result = sandbox.run(["/bin/cat", "/testbed/file", "/opt/inputs/file"], timeout_s=30)
+            who = sandbox.run(["/usr/bin/id", "-un"], timeout_s=30)
+    finally:
+        os.umask(before)
+    assert result.output == b"checkoutinputs"
+    assert who.output == b"sandbox\n"
+
+
+def test_packages_beside_the_interpreter_are_not_seen(
+    backend: NamespaceBackend, environment: EnvironmentSpec, tmp_path: Path
+) -> None:
+    code = "import os, sys, glob; print(glob.glob(sys.base_prefix + '/lib/python*/*-packages/*'))"
+    with backend.open(SandboxSpec(environment, tmp_path)) as sandbox:
+        assert sandbox.run([PYTHON, "-c", code], timeout_s=30).output == b"[]\n"
+        assert sandbox.run(["/bin/sh", "-c", "ls /usr/lib/python3/dist-packages"], timeout_s=30).output in (
+            b"",
+            b"ls: cannot access '/usr/lib/python3/dist-packages': No such file or directory\n",
+        )
+
+
+def test_an_unlabelled_sandbox_lives_as_long_as_its_process(
+    backend: NamespaceBackend, environment: EnvironmentSpec, tmp_path: Path, cache: Path
+) -> None:
+    left = cache / "sandboxes" / "~deadbeef"
+    (left / "testbed").mkdir(parents=True)
+    with backend.open(SandboxSpec(environment, tmp_path)) as sandbox:
+        assert backend.sweep(lambda label: False) == 1
+        assert sandbox.run(["/bin/echo", "alive"], timeout_s=30).output == b"alive\n"
+    assert not left.exists()
+
+
+_OPEN_AND_SLEEP = """
+import json, pathlib, sys
+from swefactory.protocols import EnvironmentSpec, SandboxSpec
+from swefactory.sandboxes.namespace import NamespaceBackend
+cache, environment, checkout, mark = sys.argv[1:]
+backend = NamespaceBackend(pathlib.Path(cache), extra_interpreter_folders=(), build_timeout_s=60)
+spec = SandboxSpec(EnvironmentSpec(**json.loads(environment)), pathlib.Path(checkout), label="903.1")
+with backend.open(spec) as sandbox:
+    sandbox.write("/tmp/ready", b"")
+    print("ready", flush=True)
+    sandbox.run(["/bin/sh", "-c", "setsid sleep %s & sleep %s" % (mark, mark)], timeout_s=600)
+"""
+
+
+def test_a_killed_owner_takes_its_commands_along_and_a_sweep_clears_the_rest(
+    backend: NamespaceBackend, environment: EnvironmentSpec, tmp_path: Path, cache: Path
+) -> None:
+    mark = f"98765.{os.getpid()}"
+    argv = [sys.executable, "-c", _OPEN_AND_SLEEP, str(cache), json.dumps(asdict(environment)), str(tmp_path), mark]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert _eventually(lambda: len(_running(mark)) >= 2)
+        process.kill()
+    assert _eventually(lambda: not _running(mark))
+    assert backend.sweep(lambda label: label != "903.1") == 1
+    assert list((cache / "sandboxes").glob("903.1~*")) == []
+
+
+def _running(mark: str) -> list[str]:
+    """Processes that sleep for `mark` seconds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == f"sleep\0{mark}\0".encode():
+                found.append(path.parent.name)
+    return found
+
+
+def _eventually(holds: Callable[[], bool], timeout_s: float = 10) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds()
+
+
+def test_the_filter_is_known_for_the_two_common_machines() -> None:
+    for machine in ("x86_64", "aarch64"):
+        program = filter_program(machine)
+        assert program is not None
+        assert len(program) % 8 == 0
+    assert filter_program("pdp11") is None
+
+
+# ---------------------------------------------------------------- source distributions: other people's code, at build
+
+_BACKEND = """
+import base64, hashlib, os, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    {act}
+    name = "sourcely-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        wheel.writestr("sourcely.py", "SEEN = %r" % (seen,))
+        wheel.writestr("sourcely-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: sourcely\\nVersion: 1.0\\n")
+        tags = "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr("sourcely-1.0.dist-info/WHEEL", tags)
+        wheel.writestr("sourcely-1.0.dist-info/RECORD", "sourcely.py,,\\n")
+    return name
+"""
+_HONEST = "seen = [sorted(os.environ), os.getuid(), os.path.exists('/root/.bashrc'), os.listdir('/opt')]"
+_EVIL = "seen = []; os.rename('/opt/store/env', '/opt/store/was'); os.symlink('/opt/store/was', '/opt/store/env')"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of source distributions that uv looks into; no registry is asked for a package found there."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    return folder
+
+
+def source_lock(index: Path, act: str) -> str:
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "sourcely"\nversion = "1.0"\n',
+        "PKG-INFO": "Metadata-Version: 2.1\nName: sourcely\nVersion: 1.0\n",
+        "backend.py": _BACKEND.replace("{act}", act),
+    }
+    path = index / "sourcely-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"sourcely-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return f"sourcely==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def test_a_source_package_is_built_without_a_secret_in_sight(
+    backend: NamespaceBackend,
+    environment: EnvironmentSpec,
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UV_INDEX_OURS_PASSWORD", "sk-TEST-planted")
+    monkeypatch.setenv("SECRET", "sk-TEST-planted")
+    spec = spec_of(source_lock(index, _HONEST), environment.python_version)
+    assert backend.materialise(spec).built
+    (tmp_path / "checkout").mkdir()
+    with backend.open(SandboxSpec(spec, tmp_path / "checkout")) as sandbox:
+        result = sandbox.run([PYTHON, "-c", "import sourcely; print(*sourcely.SEEN, sep='|')"], timeout_s=30)
+    names, uid, sees_home, opt = result.output.decode().strip().split("|")
+    assert "SECRET" not in names
+    assert "PASSWORD" not in names
+    assert (uid, sees_home) == ("1000", "False")
+    assert "env" not in opt
+
+
+def test_a_build_that_puts_a_link_in_place_of_its_environment_is_rejected(
+    backend: NamespaceBackend, environment: EnvironmentSpec, index: Path
+) -> None:
+    spec = spec_of(source_lock(index, _EVIL), environment.python_version)
+    with pytest.raises(Rejected, match="something else in place") as caught:
+        backend.materialise(spec)
+    assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+def test_a_build_that_fails_is_a_verdict_with_its_own_words(
+    backend: NamespaceBackend, environment: EnvironmentSpec, index: Path
+) -> None:
+    spec = spec_of(source_lock(index, "raise SystemExit('no compiler today')"), environment.python_version)
+    with pytest.raises(Rejected, match="no compiler today") as caught:
+        backend.materialise(spec)
+    assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+def test_python_2_is_refused_with_the_way_out(backend: NamespaceBackend) -> None:
+    if "2.7" not in backend.pythons():
+        pytest.skip("no Python 2.7 here")
+    with pytest.raises(Rejected, match="docker sandbox") as caught:
+        backend.materialise(spec_of("", "2.7"))
+    assert caught.value.reason is RejectReason.NO_INTERPRETER

@@ -194,6 +194,7 @@ def _options(wanted: Isolated, who: Owner, *, is_shell: bool) -> list[str]:
     options += [] if wanted.has_network else ["--unshare-net"]
     if who.namespace is None:
         options += ["--unshare-user", "--uid", str(USER_ID), "--gid", str(USER_ID), "--cap-drop", "ALL"]
+        options += ["--disable-userns"] if filter_program() is None else []
     else:
         options += ["--cap-drop", "ALL"]
         for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):

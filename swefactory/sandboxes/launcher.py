@@ -40,6 +40,7 @@ def main(path: str) -> int:
             group.write(str(os.getpid()))
     for name, value in plan["limits"]:
         _limit(getattr(resource, name), value)
+    os.umask(0o022)  # whatever ours is: another user of the sandbox must be able to read an environment
     options, kept = list(plan["options"]), []
     for option, source in (("--userns", plan["user_namespace"]), ("--seccomp", plan["seccomp"])):
         if source is not None:

@@ -2,8 +2,9 @@
 
     CACHE/environments/HEX/env                 the virtual environment, shown to sandboxes as /opt/env
     CACHE/environments/HEX/environment.json    the interpreter's prefix, the size; format 1
-    UV_CACHE/.parts/RANDOM/                    an environment being made, then renamed into place; in uv's cache because
-                                               hard links to it work only within one mount
+    UV_CACHE/.parts/RANDOM/work                what a build may write: env, cache, tmp; in uv's cache because hard links
+                                               to it work only within one mount
+    UV_CACHE/.parts/RANDOM/done                the finished environment, then renamed into place
 
 Nobody else's code runs where it could harm: the first try installs wheels only and runs none of it. Only a lock that
 needs source distributions gets a second try, whose builds have the network but see neither uv's shared cache, nor other
@@ -13,29 +14,30 @@ environments, nor a secret. Byte code is compiled offline, with no site module a
 import contextlib
 import fcntl
 import json
-import os
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits, Materialised
-from swefactory.sandboxes.commands import run_command
 from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
-from swefactory.sandboxes.isolation import BUILDER_UID, Isolated, Mount, Owner, owner, write_plan
+from swefactory.sandboxes.isolated_commands import run_isolated
+from swefactory.sandboxes.isolation import BUILDER_UID, Isolated, Mount, Owner, owner
 from swefactory.sandboxes.watchdogs import disk_usage
 
 _STORE = "/opt/store"
 _UV = "/opt/uv/uv"
-_LOCK = "/opt/lock"
-_LIMITS = Limits(memory_bytes=8 * 2**30, n_processes=1024, file_bytes=8 * 2**30, output_bytes=2**20)
+_LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
+_GIB = 2**30
+_LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
 _PTH = "import site; site.addsitedir('/opt/project')\n"
 _NEEDS_SOURCE = re.compile(r"building from source is disabled|no usable wheels|--no-build|only-binary", re.IGNORECASE)
 _NETWORK_FAULT = re.compile(
@@ -46,6 +48,7 @@ _NETWORK_FAULT = re.compile(
 # Old projects do not say which setuptools they can be built with: the newest, then the last with pkg_resources, then
 # the last that translates Python 2.
 _BUILD_CONSTRAINTS = ("", "setuptools<81\n", "setuptools<58\n")
+_SETUPTOOLS = re.compile(r"setuptools|pkg_resources|use_2to3|distutils")
 _STALE_PART_S = 24 * 3600
 
 
@@ -87,6 +90,8 @@ class Venvs:
                     result = _Build(self, spec, interpreter, part, who).sources(constraint)
                     if result.exit_code == 0:
                         return self._place(part, interpreter, target, _text(result))
+                if not _SETUPTOOLS.search(_text(result)):
+                    break
         raise _failure(spec, result)
 
     def _prepare(self, who: Owner) -> None:
@@ -98,7 +103,7 @@ class Venvs:
     @contextlib.contextmanager
     def _part(self) -> Iterator[Path]:
         part = self.store / ".parts" / secrets.token_hex(6)
-        part.mkdir()
+        (part / "work").mkdir(parents=True)
         try:
             yield part
         finally:
@@ -106,25 +111,21 @@ class Venvs:
 
     def _place(self, part: Path, interpreter: Interpreter, target: Path, log: str) -> str:
         """Moves a finished environment to where it is looked for; the last step is one rename."""
-        record = {
-            "format": 1,
-            "prefix": str(interpreter.prefix),
-            "version": interpreter.version,
-            "size_bytes": disk_usage(part / "env"),
-        }
+        done = part / "done"
+        done.mkdir()
+        (part / "work" / "env").rename(done / "env")
+        _require_folder(done / "env")
+        size = disk_usage(done / "env")
+        record = {"format": 1, "prefix": str(interpreter.prefix), "version": interpreter.version, "size_bytes": size}
+        (done / "environment.json").write_text(json.dumps(record))
         shutil.rmtree(target, ignore_errors=True)
-        (part / "environment.json").write_text(json.dumps(record))
-        for name in os.listdir(part):
-            if name not in ("env", "environment.json"):
-                shutil.rmtree(part / name, ignore_errors=True)
-                (part / name).unlink(missing_ok=True)
         try:
-            os.rename(part, target)
+            done.rename(target)
         except OSError:  # uv's cache is on another file system
             beside = target.with_name(f".{target.name}.part")
             shutil.rmtree(beside, ignore_errors=True)
-            subprocess.run(["cp", "-a", "--", str(part), str(beside)], check=True, capture_output=True, timeout=600)
-            os.rename(beside, target)
+            subprocess.run(["cp", "-a", "--", str(done), str(beside)], check=True, capture_output=True, timeout=600)
+            beside.rename(target)
         return log
 
 
@@ -140,7 +141,7 @@ class _Build:
 
     def wheels(self) -> str | None:
         """Installs from wheels alone; None when the lock needs a source distribution. Raises as materialise."""
-        inside = f"{_STORE}/.parts/{self.part.name}"
+        inside = f"{_STORE}/.parts/{self.part.name}/work"
         store = Mount(self.venvs.store, _STORE, writable=True)
         # uv's own environment here may hold credentials of an index: none but uv runs in this try.
         uv = self._uv(store, _STORE, inside, with_secrets=True)
@@ -154,10 +155,14 @@ class _Build:
 
     def sources(self, constraint: str) -> CommandResult:
         """Installs, building what has no wheel, with a cache of its own."""
-        part = Mount(self.part, _STORE, writable=True)
-        uv = self._uv(part, f"{_STORE}/cache", _STORE, with_secrets=False)
-        (self.part / "constraint.txt").write_text(constraint)
-        result = self._install(uv, _STORE, ["--build-constraints", f"{_STORE}/constraint.txt"])
+        # Not the part itself: it holds the plans of the steps that follow.
+        work = Mount(self.part / "work", _STORE, writable=True)
+        uv = self._uv(work, f"{_STORE}/cache", _STORE, with_secrets=False)
+        constraints = self.part / "constraints.txt"
+        constraints.write_text(constraint)
+        _open_to_all(constraints)
+        uv = replace(uv, mounts=(*uv.mounts, Mount(constraints, _CONSTRAINTS)))
+        result = self._install(uv, _STORE, ["--build-constraints", _CONSTRAINTS])
         if result.exit_code == 0:
             self._compile()
         return result
@@ -174,9 +179,10 @@ class _Build:
         return Isolated((), mounts, _LIMITS, env=env, cwd="/", has_network=True)
 
     def _install(self, uv: Isolated, inside: str, options: list[str]) -> CommandResult:
-        for name in ("env", "cache", "tmp"):
-            (self.part / name).mkdir(exist_ok=True)
-        self.who.give(*(self.part / name for name in ("env", "cache", "tmp")))
+        for name in ("env", "cache"):
+            (self.part / "work" / name).mkdir()
+        _open_to_all(self.part / "lock.txt", self.part / "work", self.part / "work" / "env")
+        self.who.give(self.part / "work")
         venv = [_UV, "venv", "--relocatable", "--no-project", "--allow-existing"]
         result = self._run(uv, [*venv, "--python", str(self.interpreter.path), f"{inside}/env"])
         if result.exit_code != 0:
@@ -188,7 +194,9 @@ class _Build:
 
     def _compile(self) -> None:
         """A file that does not compile is none of our business: templates, other versions' syntax."""
-        here = Mount(self.part / "env", ENVIRONMENT_DIR, writable=True)
+        env = self.part / "work" / "env"
+        _require_folder(env)
+        here = Mount(env, ENVIRONMENT_DIR, writable=True)
         offline = Isolated((), (here, *self._prefix()), _LIMITS, cwd="/")
         compiling = ["-I", "-S", "-m", "compileall", "-q", "-j", "2", f"{ENVIRONMENT_DIR}/lib"]
         self._run(offline, [str(self.interpreter.path), *compiling])
@@ -198,17 +206,14 @@ class _Build:
         return () if prefix.is_relative_to("/usr") else (Mount(prefix, str(prefix)),)
 
     def _run(self, isolated: Isolated, argv: list[str], stdin: str = "") -> CommandResult:
-        tmp = Mount(self.part / "tmp", "/tmp", writable=True)  # noqa: S108
-        plan = self.part / "plan.json"
-        command = Isolated(
-            tuple(argv), (*isolated.mounts, tmp), isolated.limits, isolated.env, "/", has_network=isolated.has_network
-        )
-        return run_command(
-            write_plan(plan, command, self.who),
-            timeout_s=self.venvs.timeout_s,
-            output_bytes=_LIMITS.output_bytes,
-            env={},
-            stdin=stdin.encode(),
+        tmp = self.part / "tmp"
+        tmp.mkdir(exist_ok=True)
+        self.who.give(tmp)
+        mounts = (Mount(tmp, "/tmp", writable=True), *isolated.mounts)  # noqa: S108 - a private one, inside
+        command = replace(isolated, argv=tuple(argv), mounts=mounts)
+        timeout_s = self.venvs.timeout_s
+        return run_isolated(
+            self.part, command, self.who, timeout_s=timeout_s, watched=[self.part], stdin=stdin.encode()
         )
 
 
@@ -242,6 +247,17 @@ def _failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
     if _NETWORK_FAULT.search(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
     return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
+
+
+def _require_folder(path: Path) -> None:
+    """What a build left as its environment must be a folder: behind a link, all of the host could be shown."""
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        raise Rejected(RejectReason.BUILD_FAILED, "the build put something else in place of its environment's folder")
+
+
+def _open_to_all(*paths: Path) -> None:
+    for path in paths:
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _text(result: CommandResult) -> str:
