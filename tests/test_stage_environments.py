@@ -27,8 +27,8 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, run_git
 from swefactory.config import Settings
 from swefactory.errors import Rejected
+from swefactory.instance_runs import layout_from
 from swefactory.protocols import Agent, AgentSpec, CommandResult, SandboxSpec
-from swefactory.recipes.layout import layout_from
 from swefactory.stage import NextJob, Services
 from swefactory.stages.environments import STAGE, EnvironmentInput
 from tests.fake_environments import HERE, VenvBackend, VenvSandbox, need_registry, write_tree

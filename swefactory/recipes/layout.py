@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from swefactory.protocols import CHECKOUT_DIR, PYTHON, ProjectLayout
 from swefactory.recipes.declared import Declared
-from swefactory.recipes.files import strings, table, text
 from swefactory.recipes.versions import find_version
 
 _NOT_PACKAGES = frozenset(
@@ -143,16 +142,4 @@ def _launcher(module: str, attribute: str) -> str:
     return (
         f"#!{PYTHON}\nimport sys\nfrom {module} import {attribute.partition('.')[0]}\n\n"
         f'if __name__ == "__main__":\n    sys.exit({attribute}())\n'
-    )
-
-
-def layout_from(values: Mapping[str, object]) -> ProjectLayout:
-    """The layout that `dataclasses.asdict` turned into JSON values, as a task instance keeps it."""
-    points = table(values, "entry_points")
-    return ProjectLayout(
-        name=text(values.get("name")),
-        version=text(values.get("version")),
-        source_roots=strings(values.get("source_roots")),
-        entry_points={g: {n: text(v) for n, v in table(points, g).items()} for g in points},
-        requires=strings(values.get("requires")),
     )

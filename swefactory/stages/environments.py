@@ -28,7 +28,8 @@ from db.models import (
 )
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
-from swefactory.protocols import PYTHON, ArtifactRef, EnvironmentSpec, Limits, Materialised, Recipe, SandboxSpec
+from swefactory.evaluation import limits_of
+from swefactory.protocols import PYTHON, ArtifactRef, EnvironmentSpec, Materialised, Recipe, SandboxSpec
 from swefactory.recipes.files import read_text
 from swefactory.recipes.imports import missing_in, needed_by
 from swefactory.recipes.layout import import_names, write_project
@@ -133,7 +134,7 @@ def _resolve(services: Services, recipe: Recipe) -> Locked:
     settings = services.settings
     return resolve(
         recipe,
-        cache_dir=settings.cache_dir / "uv",
+        cache_dir=settings.cache_dir / "resolver",  # not a sandbox's: what builds there must not reach resolutions
         timeout_s=settings.build_timeout_s,
         interpreter=place if Path(place).is_file() else "",
     )
@@ -189,18 +190,12 @@ def _extended(recipe: Recipe, names: Iterable[str], repair: str) -> Recipe:
 
 def smoke(services: Services, spec: EnvironmentSpec, recipe: Recipe, tree: Path) -> str:
     """Imports the project's packages and starts pytest in a sandbox; empty when both work, else the output's tail."""
-    settings = services.settings
-    limits = Limits(
-        memory_bytes=settings.sandbox_memory_bytes,
-        n_processes=settings.sandbox_processes,
-        n_cpus=settings.sandbox_cpus,
-        disk_bytes=settings.sandbox_disk_bytes,
-        output_bytes=settings.log_cap_bytes,
-    )
     names = import_names(tree, recipe.layout)
     with services.checkouts.scratch() as folder:
         write_project(recipe.layout, Path(folder))
-        opened = SandboxSpec(spec, tree, project=Path(folder), limits=limits, label=services.label)
+        opened = SandboxSpec(
+            spec, tree, project=Path(folder), limits=limits_of(services.settings), label=services.label
+        )
         with services.sandboxes.open(opened) as sandbox:
             for argv in (
                 [PYTHON, "-c", "".join(f"import {name}\n" for name in names)],
