@@ -4,12 +4,15 @@ For tests of what runs inside a sandbox, on machines that cannot isolate and wit
 offers. The environment's digest names the virtual environment: `environments[digest]` is its folder.
 """
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import time
+import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -134,16 +137,31 @@ class HostBackend:
         return 0
 
 
-HERE = EnvironmentSpec(digest="sha256:here", python_version="3.12", lock="")  # the virtual environment of these tests
+HERE = EnvironmentSpec(digest="sha256:here", python_version="3.12", lock="")  # this interpreter and pytest alone
+_PYTEST = ("pytest", "_pytest", "py.py", "pluggy", "iniconfig", "packaging", "pygments")
+
+
+@functools.cache
+def pytest_alone() -> Path:
+    """A virtual environment of this interpreter with the pytest of these tests and none of the plugins that slow its
+    start. Made once a process, of links, so no registry is needed."""
+    folder = Path(tempfile.mkdtemp(prefix="swefactory-pytest-alone-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    venv.create(folder, symlinks=True)
+    packages, ours = (Path(sysconfig.get_path("purelib", vars=v)) for v in ({"base": str(folder)}, None))
+    for source in (*(ours / name for name in _PYTEST), *ours.glob("pytest-*.dist-info"), *ours.glob("pluggy-*")):
+        if source.exists():
+            (packages / source.name).symlink_to(source)
+    return folder
 
 
 def host_services(home: Path, backend: SandboxBackend | None = None, **settings: Any) -> Services:
-    """Services below `home` with real parts; without `backend`, sandboxes on the host with these tests' own pytest."""
+    """Services below `home` with real parts; without `backend`, sandboxes on the host that hold pytest_alone."""
     return Services(
         settings=Settings(home=home, database_url="", **settings),
         sources={},
         checkouts=Checkouts(home / "mirrors", home / "cache"),
-        sandboxes=backend or HostBackend({HERE.digest: Path(sys.prefix)}),
+        sandboxes=backend or HostBackend({HERE.digest: pytest_alone()}),
         artifacts=LocalArtifacts(home / "artifacts"),
         agent=_no_agent,
     )

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from db.models import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
 from swefactory.protocols import EnvironmentSpec, ProjectLayout
-from tests.fake_sandbox import HERE, HostBackend, host_services, write_tree
+from tests.fake_sandbox import HERE, HostBackend, host_services, pytest_alone, write_tree
 
 SUITE = {
     "calc.py": "def add(a, b):\n    return a + b\n",
@@ -201,7 +200,7 @@ def test_every_outcome_is_recorded_alike_on_old_and_new_pytests(
 
 
 def test_the_pytest_of_these_tests_records_the_same(tmp_path: Path) -> None:
-    result = run_in(Path(sys.prefix), tmp_path, SUITE)
+    result = run_in(pytest_alone(), tmp_path, SUITE)
     assert short(result) == EXPECTED
     messages = {found.test_id.split("::")[-1]: found.message for found in result.outcomes}
     assert "assert 2 == 3" in messages["test_fails"]
@@ -211,7 +210,7 @@ def test_the_pytest_of_these_tests_records_the_same(tmp_path: Path) -> None:
 
 def test_orders_run_the_same_tests_in_another_order(tmp_path: Path) -> None:
     runs = {
-        order: [r.test_id for r in run_in(Path(sys.prefix), tmp_path / order[-2:], SUITE, order=order).outcomes]
+        order: [r.test_id for r in run_in(pytest_alone(), tmp_path / order[-2:], SUITE, order=order).outcomes]
         for order in ("default", "reversed", "random:3", "random:4")
     }
     assert runs["reversed"] == runs["default"][::-1]
@@ -221,7 +220,7 @@ def test_orders_run_the_same_tests_in_another_order(tmp_path: Path) -> None:
 
 def test_a_random_order_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     first, second = (
-        [r.test_id for r in run_in(Path(sys.prefix), tmp_path / name, SUITE, order="random:7").outcomes]
+        [r.test_id for r in run_in(pytest_alone(), tmp_path / name, SUITE, order="random:7").outcomes]
         for name in ("a", "b")
     )
     assert first == second
@@ -230,7 +229,7 @@ def test_a_random_order_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
 def test_a_random_order_keeps_classes_together(tmp_path: Path) -> None:
     body = "class Test{0}:\n" + "".join(f"    def test_{n}(self): pass\n" for n in range(4))
     files = {"tests/test_calc.py": "".join(body.replace("{0}", name) for name in "ABC")}
-    ids = list(short(run_in(Path(sys.prefix), tmp_path, files, order="random:3")))
+    ids = list(short(run_in(pytest_alone(), tmp_path, files, order="random:3")))
     classes = [test_id.split("::")[0] for test_id in ids]
     assert [c for n, c in enumerate(classes) if n == 0 or classes[n - 1] != c] == list(dict.fromkeys(classes))
 
@@ -238,7 +237,7 @@ def test_a_random_order_keeps_classes_together(tmp_path: Path) -> None:
 def test_ids_that_are_not_escaped_arrive_whole(tmp_path: Path) -> None:
     ini = "[pytest]\ndisable_test_id_escaping_and_forfeit_all_rights_to_community_support = true\n"
     code = "import pytest\n@pytest.mark.parametrize('x', ['é', '漢 字', 'a\\nb', '🎉'])\ndef test_p(x): pass\n"
-    result = run_in(Path(sys.prefix), tmp_path, {"pytest.ini": ini, "tests/test_calc.py": code})
+    result = run_in(pytest_alone(), tmp_path, {"pytest.ini": ini, "tests/test_calc.py": code})
     assert list(short(result)) == ["test_p[é]", "test_p[漢 字]", "test_p[a\nb]", "test_p[🎉]"]
 
 
@@ -250,7 +249,7 @@ def pytest_pycollect_makeitem(collector, name, obj):
         return [pytest.Function.from_parent(collector, name=name, callobj=obj) for _ in range(3)]
 """
     code = "calls = []\ndef test_p():\n    calls.append(1)\n    assert len(calls) != 2\n"
-    result = run_in(Path(sys.prefix), tmp_path, {"conftest.py": conftest, "tests/test_calc.py": code})
+    result = run_in(pytest_alone(), tmp_path, {"conftest.py": conftest, "tests/test_calc.py": code})
     assert (result.n_collected, short(result)) == (3, {"test_p": Outcome.FAILED})
 
 
@@ -258,7 +257,7 @@ def test_canaries_run_although_the_repository_selects_other_names_and_marks(tmp_
     ini = "[pytest]\npython_functions = check_*\npython_files = check_*.py\naddopts = -m chosen\nmarkers = chosen\n"
     code = "import pytest\n@pytest.mark.chosen\ndef check_it(): pass\ndef check_other(): pass\n"
     files = {"pytest.ini": ini, "tests/check_calc.py": code}
-    result = run_in(Path(sys.prefix), tmp_path, files, test_files=("tests/check_calc.py",))
+    result = run_in(pytest_alone(), tmp_path, files, test_files=("tests/check_calc.py",))
     assert (result.status, result.detail) == (RunStatus.COMPLETED, "")
     assert [found.test_id for found in result.outcomes] == ["tests/check_calc.py::check_it"]
 
@@ -267,13 +266,13 @@ def test_each_folder_has_its_own_canaries(tmp_path: Path) -> None:
     ok = "def test_ok(): pass\n"
     conftest = "import pytest\n@pytest.fixture(autouse=True)\ndef skip(): pytest.skip('never here')\n"
     files = {"tests/a/test_a.py": ok, "tests/b/test_b.py": ok, "tests/b/conftest.py": conftest}
-    result = run_in(Path(sys.prefix), tmp_path, files)
+    result = run_in(pytest_alone(), tmp_path, files)
     assert [found.outcome for found in result.outcomes] == [Outcome.PASSED, Outcome.SKIPPED]
 
 
 def test_a_file_that_cannot_be_collected_hides_no_other(tmp_path: Path) -> None:
     files = {"tests/test_calc.py": "def test_ok(): pass\n", "tests/test_bad.py": "import absent_module\n"}
-    result = run_in(Path(sys.prefix), tmp_path, files)
+    result = run_in(pytest_alone(), tmp_path, files)
     assert (result.status, short(result)) == (RunStatus.COMPLETED, {"test_ok": Outcome.PASSED})
     assert [error.test_id for error in result.collection_errors] == ["tests/test_bad.py"]
     assert "absent_module" in result.collection_errors[0].message
@@ -282,27 +281,27 @@ def test_a_file_that_cannot_be_collected_hides_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["import absent_module", "import sys; sys.exit(0)", "def pytest_configure(): 1 / 0"])
 def test_a_conftest_that_cannot_be_loaded_is_a_collection_error(code: str, tmp_path: Path) -> None:
     files = {"tests/test_calc.py": "def test_ok(): pass\n", "conftest.py": code + "\n"}
-    result = run_in(Path(sys.prefix), tmp_path, files)
+    result = run_in(pytest_alone(), tmp_path, files)
     assert (result.status, result.outcomes, len(result.collection_errors)) == (RunStatus.COMPLETED, (), 1)
 
 
 @pytest.mark.parametrize("how", ["os._exit(0)", "os._exit(1)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)"])
 def test_a_process_that_ends_early_is_void(how: str, tmp_path: Path) -> None:
     files = {"tests/test_calc.py": f"import os\ndef test_ok(): pass\ndef test_end(): {how}\n"}
-    result = run_in(Path(sys.prefix), tmp_path, files)
+    result = run_in(pytest_alone(), tmp_path, files)
     assert (result.status, result.void_cause, result.outcomes) == (RunStatus.VOID, "cut_short", ())
     assert "test_end" in result.detail
 
 
 def test_a_test_that_stops_pytest_makes_the_run_void(tmp_path: Path) -> None:
     code = "import pytest\ndef test_ok(): pass\ndef test_stop(): pytest.exit('enough')\ndef test_after(): pass\n"
-    result = run_in(Path(sys.prefix), tmp_path, {"tests/test_calc.py": code})
+    result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code})
     assert (result.status, result.void_cause) == (RunStatus.VOID, "interrupted")
 
 
 def test_a_child_that_a_test_forks_and_loses_writes_nothing(tmp_path: Path) -> None:
     code = "import os\ndef test_fork():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\ndef test_ok(): pass\n"
-    result = run_in(Path(sys.prefix), tmp_path, {"tests/test_calc.py": code})
+    result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code})
     assert (result.status, short(result)) == (RunStatus.COMPLETED, dict.fromkeys(("test_fork", "test_ok"), "passed"))
 
 
@@ -321,7 +320,7 @@ def nothing_works(monkeypatch):
 def test_replaced(nothing_works): pass
 def test_changes_folder(tmp_path): os.chdir(str(tmp_path))
 """
-    result = run_in(Path(sys.prefix), tmp_path, {"tests/test_calc.py": code})
+    result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code})
     assert result.status is RunStatus.COMPLETED, result.detail
     assert short(result)["test_replaced"] is Outcome.PASSED
     assert short(result)["test_changes_folder"] is Outcome.PASSED
@@ -329,7 +328,7 @@ def test_changes_folder(tmp_path): os.chdir(str(tmp_path))
 
 def test_a_thread_that_never_ends_does_not_hold_the_run(tmp_path: Path) -> None:
     code = "import threading, time\ndef test_ok(): threading.Thread(target=time.sleep, args=(300,)).start()\n"
-    result = run_in(Path(sys.prefix), tmp_path, {"tests/test_calc.py": code}, timeout_s=30)
+    result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code}, timeout_s=30)
     assert (result.status, short(result)) == (RunStatus.COMPLETED, {"test_ok": Outcome.PASSED})
 
 
@@ -338,8 +337,8 @@ def test_stdin_and_the_command_line_tell_the_tests_nothing(tmp_path: Path) -> No
 import os, sys
 def test_stdin(): assert os.read(0, 10) == b""
 def test_command_line():
-    assert "swefactory" not in " ".join(sys.argv) and sys.argv[0].endswith("__main__.py")
+    assert "swefactory_" not in " ".join(sys.argv) and sys.argv[0].endswith("__main__.py")
 def test_path(): assert sys.path.index(os.getcwd()) < 2 and not any(p.endswith("/inputs") for p in sys.path)
 """
-    result = run_in(Path(sys.prefix), tmp_path, {"tests/test_calc.py": code}, order="default")
+    result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code}, order="default")
     assert set(short(result).values()) == {Outcome.PASSED}, result.outcomes
