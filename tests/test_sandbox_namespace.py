@@ -200,7 +200,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         wheel.writestr("sourcely-1.0.dist-info/RECORD", "sourcely.py,,\\n")
     return name
 """
-_HONEST = "seen = [sorted(os.environ), os.getuid(), os.path.exists('/root/.bashrc'), os.listdir('/opt')]"
+_HONEST = f"seen = [sorted(os.environ), os.getuid(), os.path.exists({__file__!r}), os.listdir('/opt')]"
 _EVIL = "seen = []; os.rename('/opt/store/env', '/opt/store/was'); os.symlink('/opt/store/was', '/opt/store/env')"
 
 
@@ -244,10 +244,10 @@ def test_a_source_package_is_built_without_a_secret_in_sight(
     (tmp_path / "checkout").mkdir()
     with backend.open(SandboxSpec(spec, tmp_path / "checkout")) as sandbox:
         result = sandbox.run([PYTHON, "-c", "import sourcely; print(*sourcely.SEEN, sep='|')"], timeout_s=30)
-    names, uid, sees_home, opt = result.output.decode().strip().split("|")
+    names, uid, sees_host, opt = result.output.decode().strip().split("|")
     assert "SECRET" not in names
     assert "PASSWORD" not in names
-    assert (uid, sees_home) == ("1000", "False")
+    assert (uid, sees_host) == ("1000", "False")
     assert "env" not in opt
 
 
