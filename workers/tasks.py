@@ -81,10 +81,14 @@ def _sweep_now_and_then(here: _Process) -> None:
     """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine."""
     if time.monotonic() - here.swept_at < _SWEEP_INTERVAL_S:
         return
-    with session(here.engine, writing=False) as db:
-        live = jobs.live_labels(db)
-    here.services.sandboxes.sweep(lambda label: label in live)
+    here.services.sandboxes.sweep(lambda label: _is_live(here.engine, label))
     here.swept_at = time.monotonic()
+
+
+def _is_live(engine: Engine, label: str) -> bool:
+    """Asked of the catalog after the sandbox was seen: an older answer would not know a job claimed since."""
+    with session(engine, writing=False) as db:
+        return label in jobs.live_labels(db)
 
 
 @contextmanager
