@@ -67,8 +67,9 @@ def run_job(
 
 def run_claimed(
     claim: jobs.Claim, engine: Engine, services: Services, stages: Mapping[StageName, Stage[Any, Any]] = STAGES
-) -> JobState:
-    """Works on a claimed job. Every way out leaves the job in a state that says what happened.
+) -> JobState | None:
+    """Works on a claimed job; the state it reached, None when the lease was lost. Every way out leaves the job in a
+    state that says what happened.
 
     Raises MENDABLE errors, the job left as it was claimed.
     """
@@ -77,7 +78,7 @@ def run_claimed(
             return _work(stages[claim.stage], claim, engine, replace(services, label=claim.label))
     except jobs.LeaseLost:
         _log.warning("job %s: the lease was lost meanwhile; this result is discarded, its new holder's counts", claim)
-        return JobState.TODO
+        return None
     except Transient as error:
         jobs.postpone(engine, claim, str(error), error.retry_after_s)
         return JobState.TODO

@@ -60,7 +60,7 @@ def describing(text: str) -> Callable[[Session, int, str | Rejected], Saved]:
     return save
 
 
-def run(catalog: Engine, services: Services, work: Callable[[Services, str], str]) -> JobState:
+def run(catalog: Engine, services: Services, work: Callable[[Services, str], str]) -> JobState | None:
     """Claims the one job and runs it through a stage whose work is `work`."""
     stage = Stage(
         StageName.CRAWL, lambda db, subject_id: db.get_one(Repository, subject_id).name, work, describing("a ")

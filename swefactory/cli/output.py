@@ -14,8 +14,16 @@ from sqlalchemy import Engine
 from db import jobs
 from db.models import JobState, StageName
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+_WIDE = 160  # of a file or a pipe, which have no width of their own: nothing should be folded there
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+
+
+console = _console()
+errors = _console(stderr=True)
 
 Cell = object
 _ENDED = (JobState.SUCCEEDED, JobState.REJECTED, JobState.DEAD, JobState.CANCELLED)
