@@ -1,0 +1,45 @@
+"""Reads a failed build of an environment. One property: only what the lock itself is guilty of becomes a verdict."""
+
+import re
+
+from db.models import RejectReason
+from swefactory.errors import InfrastructureError, Rejected
+from swefactory.protocols import CommandResult, EnvironmentSpec
+
+# Old projects do not say which setuptools they can be built with: the newest, then the last with pkg_resources, then
+# the last that translates Python 2.
+BUILD_CONSTRAINTS = ("", "setuptools<81\n", "setuptools<58\n")
+_NEEDS_SOURCE = re.compile(
+    r"building from source is disabled|no usable wheels|--no-build\b.*(wheel|sdist)|only-binary", re.I
+)
+_NETWORK_FAULT = re.compile(
+    r"error sending request|dns error|failed to lookup address|connection (refused|reset)|operation timed out|"
+    r"failed to fetch.*(5\d\d|timed? ?out)|tls handshake|certificate|no space left on device|"
+    r"temporary failure resolving|could not connect to",
+    re.IGNORECASE,
+)
+_STEP = re.compile(r"^#\d+ (\d+\.\d+ ?)?", re.MULTILINE)
+
+
+def log_text(result: CommandResult) -> str:
+    """The build's log without BuildKit's step numbers and times."""
+    return _STEP.sub("", result.output.decode(errors="replace")).strip()
+
+
+def needs_source(text: str) -> bool:
+    """Whether an install from wheels alone failed because a package has none for this interpreter."""
+    return _NEEDS_SOURCE.search(text) is not None
+
+
+def build_failure(spec: EnvironmentSpec, result: CommandResult) -> InfrastructureError | Rejected:
+    """What a failed build of `spec` is to the caller."""
+    text = log_text(result)
+    if result.timed_out:
+        return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
+    if _NETWORK_FAULT.search(text):
+        return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
+    if "/install.sh" in text or "Unable to locate package" in text:
+        return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
+    return InfrastructureError(
+        f"docker could not build environment {spec.digest}: {text[-2000:]}; see the engine's log"
+    )

@@ -1,0 +1,147 @@
+"""The docker sandbox: an image for each environment, a hardened container for each sandbox.
+
+One property: only what carries our labels is ever touched. `swefactory=1` marks all of it, `swefactory.home` the
+catalog's home it belongs to, so that two homes on one engine leave each other's containers alone.
+"""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from swefactory.errors import InfrastructureError, SandboxUnavailable
+from swefactory.image_files import ImagePins, load_pins
+from swefactory.protocols import EnvironmentSpec, Materialised, Sandbox, SandboxSpec
+from swefactory.sandboxes.docker_container import (
+    HOME_LABEL,
+    JOB_LABEL,
+    DockerSandbox,
+    content_tar,
+    create_parameters,
+    host_config,
+)
+from swefactory.sandboxes.docker_engine import LABEL, Engine
+from swefactory.sandboxes.docker_images import OLDEST, DockerImages, own_interpreters, remove_stale_contexts
+from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
+
+
+class DockerBackend:
+    """Sandboxes of the engine at `docker_host` (empty: its usual place). Safe to share between threads."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        *,
+        docker_host: str = "",
+        base_image: str = "",
+        build_timeout_s: float = 1800,
+        extra_interpreter_folders: Sequence[str] = (),
+        pins: ImagePins | None = None,
+    ) -> None:
+        folder = cache_dir.resolve()
+        self.engine = Engine(docker_host)
+        self.home = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        self._folder = folder / "docker"
+        self._extra_folders = tuple(extra_interpreter_folders)
+        self._lock = threading.Lock()
+        self._interpreters: dict[str, Interpreter] | None = None
+        self._base_image = base_image
+        self.images = DockerImages(
+            self.engine,
+            pins or load_pins(),
+            self._folder,
+            base_image,
+            build_timeout_s,
+            self._found,
+            {HOME_LABEL: self.home},
+        )
+
+    def probe(self) -> str | None:
+        """None when the engine answers and has a base to start from, else why not and what to do."""
+        try:
+            with self.engine.faults("answer"):
+                told = self.engine.client.version()
+            if told.get("Os") != "linux":
+                return f"this docker engine runs {told.get('Os')} containers; switch it to Linux containers"
+            if not self._base_image:
+                self.images.base()
+        except InfrastructureError as error:
+            return str(error)
+        return None
+
+    def pythons(self) -> Mapping[str, str]:
+        """What can be copied into an image from this machine, and what stands as an image already."""
+        if "{version}" in self._base_image:
+            versions = self.images.pins.registry_versions
+            return {version: self._base_image.format(version=version) for version in versions}
+        here = {version: str(found.path) for version, found in self._found().items() if found.full_version >= OLDEST}
+        with contextlib.suppress(SandboxUnavailable):
+            here = {**self.images.versions_here(), **here}
+        return dict(sorted(here.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
+
+    def materialise(self, spec: EnvironmentSpec) -> Materialised:
+        """See SandboxBackend. The locator is the image's name; its size leaves out what environments share."""
+        return self.images.environment(spec)
+
+    def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
+        """See SandboxBackend."""
+        return self._open(spec)
+
+    @contextlib.contextmanager
+    def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
+        image = self.materialise(spec.environment).locator
+        container_id = self._create(spec, image)
+        try:
+            with self.engine.faults(f"start a sandbox for {spec.label or 'nobody'}"):
+                with content_tar(spec) as content:
+                    self.engine.api.put_archive(container_id, "/", content)
+                self.engine.api.start(container_id)
+            sandbox = DockerSandbox(self.engine, container_id, spec.limits)
+            with sandbox.watched():
+                yield sandbox
+        finally:
+            self._remove(container_id)
+
+    def sweep(self, live: Callable[[str], bool]) -> int:
+        """See SandboxBackend. Also removes what crashed builds left on this machine."""
+        remove_stale_contexts(self._folder)
+        wanted = [f"{LABEL}=1", JOB_LABEL, f"{HOME_LABEL}={self.home}"]
+        with self.engine.faults("list its containers"):
+            found = self.engine.api.containers(all=True, filters={"label": wanted})
+        dead = [each["Id"] for each in found if (label := each["Labels"][JOB_LABEL]) and not live(label)]
+        for container_id in dead:
+            self._remove(container_id)
+        return len(dead)
+
+    def _create(self, spec: SandboxSpec, image: str) -> str:
+        """Bounds the disk by the engine where its storage can; else the sandbox's watchdog does alone."""
+        import docker
+
+        api = self.engine.api
+        parameters = create_parameters(spec, image, self.home)
+        with self.engine.faults(f"create a sandbox from {image}"):
+            while True:
+                settings = api.create_host_config(**host_config(spec.limits, storage_quota=self._has_quota))
+                try:
+                    return str(api.create_container(**parameters, host_config=settings)["Id"])
+                except docker.errors.APIError as error:
+                    if not self._has_quota or "storage" not in str(error.explanation).lower():
+                        raise
+                    self._has_quota = False
+
+    def _remove(self, container_id: str) -> None:
+        import docker
+
+        with self.engine.faults(f"remove the sandbox {container_id[:12]}"):
+            with contextlib.suppress(docker.errors.NotFound):
+                self.engine.api.remove_container(container_id, force=True, v=True)
+
+    def _found(self) -> Mapping[str, Interpreter]:
+        with self._lock:
+            if self._interpreters is None:
+                self._interpreters = own_interpreters(find_interpreters(self._extra_folders))
+            return self._interpreters
