@@ -137,12 +137,36 @@ class Checkouts:
         except subprocess.CalledProcessError:
             return None
 
+    def parent(self, mirror: Path, commit: str) -> str | None:
+        """The first parent; None without one, or when a commit is missing."""
+        try:
+            return run_git(mirror, "rev-parse", "--verify", "--quiet", f"{commit}^^{{commit}}").decode().strip()
+        except subprocess.CalledProcessError:
+            return None
+
     def text(self, mirror: Path, commit: str, path: str) -> str | None:
         """A file's text at `commit`; None when there is no such file."""
         try:
             return run_git(mirror, "cat-file", "blob", f"{commit}:{path}").decode("utf-8", "replace")
         except subprocess.CalledProcessError:
             return None
+
+    def paths(self, mirror: Path, commit: str) -> tuple[str, ...]:
+        """Every file of `commit`, sorted."""
+        listing = run_git(mirror, "ls-tree", "-r", "-z", "--name-only", commit)
+        return tuple(listing.decode("utf-8", "surrogateescape").split("\0")[:-1])
+
+    def applies(self, mirror: Path, commit: str, patch: str) -> bool:
+        """Whether a diff fits `commit`; nothing is written into the mirror."""
+        with tempfile.TemporaryDirectory(prefix="swefactory-index-") as folder:
+            env = {"GIT_INDEX_FILE": f"{folder}/index"}
+            run_git(mirror, "read-tree", commit, env=env)
+            command = ("apply", "--cached", "--check", "--whitespace=nowarn", "-")
+            try:
+                run_git(mirror, *command, stdin=patch.encode("utf-8", "surrogateescape"), env=env)
+            except subprocess.CalledProcessError:
+                return False
+        return True
 
     def nearest_tag(self, mirror: Path, commit: str) -> str:
         """The last tag with a number in it before `commit`; empty without one."""

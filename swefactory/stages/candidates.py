@@ -40,6 +40,7 @@ from swefactory.stage import NextJob, Saved, Services, Stage
 
 _MAX_DIFF_CHARS = 5_000_000
 _VERSION = re.compile(r"""^\s*(?:__version__|version)\s*(?::\s*\w+\s*)?=\s*["']?v?(\d+\.\d+)""", re.MULTILINE)
+_VERSION_MODULE = re.compile(r"(?:src/|lib/)?\w+/(?:__init__|__about__|__version__|_version|version)\.py")
 _TAG_VERSION = re.compile(r"(\d+\.\d+)")
 
 
@@ -113,17 +114,22 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
     checkouts = services.checkouts
     commits = (subject.base_commit, subject.head_commit, subject.merge_commit)
     mirror = checkouts.mirror_with(subject.repository, subject.clone_url, commits)
-    split = _split(checkouts, mirror, subject)
+    start, end = _ends(checkouts, mirror, subject)
+    split = _split(checkouts, mirror, subject, start, end)
     if not checkouts.commit_exists(mirror, subject.base_commit):
         raise Rejected(
             RejectReason.BASE_COMMIT_MISSING,
             f"base commit {subject.base_commit or '(unknown)'} of {_named(subject)} is not in its repository any more",
         )
     _check_files(subject, split)
+    fits = start == subject.base_commit or checkouts.applies(
+        mirror, subject.base_commit, split.patch + split.test_patch
+    )
+    base_commit = subject.base_commit if fits else start
     return Candidate(
         instance_id=subject.instance_id,
-        base_commit=subject.base_commit,
-        version=_version(checkouts, mirror, subject.base_commit),
+        base_commit=base_commit,
+        version=_version(checkouts, mirror, base_commit),
         patch=split.patch,
         test_patch=split.test_patch,
         test_files=split.test_files,
@@ -203,8 +209,7 @@ def _check_issues(subject: CandidateInput) -> None:
         )
 
 
-def _split(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> SplitPatch:
-    old, new = _ends(checkouts, mirror, subject)
+def _split(checkouts: Checkouts, mirror: Path, subject: CandidateInput, old: str, new: str) -> SplitPatch:
     try:
         diff = checkouts.diff(mirror, old, new)
         if crossing_renames(diff):
@@ -224,8 +229,8 @@ def _ends(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> tuple[
         fork = checkouts.merge_base(mirror, subject.base_commit, subject.head_commit)
         if fork and fork != subject.head_commit:
             return fork, subject.head_commit
-    if subject.merge_commit and checkouts.commit_exists(mirror, f"{subject.merge_commit}^"):
-        return f"{subject.merge_commit}^", subject.merge_commit
+    if subject.merge_commit and (parent := checkouts.parent(mirror, subject.merge_commit)):
+        return parent, subject.merge_commit
     raise Rejected(
         RejectReason.DIFF_UNREADABLE,
         f"neither base and head nor the merge commit of {_named(subject)} are in its repository any more",
@@ -261,7 +266,8 @@ def _hints(subject: CandidateInput) -> str:
 
 def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
     """Major and minor, as SWE-bench writes it: from the usual files, else the nearest tag; may be empty."""
-    for path in ("pyproject.toml", "setup.cfg", "setup.py"):
+    modules = [path for path in checkouts.paths(mirror, commit) if _VERSION_MODULE.fullmatch(path)]
+    for path in ("pyproject.toml", "setup.cfg", "setup.py", *modules):
         if found := _VERSION.search(checkouts.text(mirror, commit, path) or ""):
             return found[1]
     found = _TAG_VERSION.search(checkouts.nearest_tag(mirror, commit))
