@@ -1,10 +1,13 @@
 """From the outcomes of test runs to FAIL_TO_PASS, PASS_TO_PASS and resolved. Pure.
 
-One property: what was not seen to pass never counts as passed. As in SWE-bench's grading, an outcome is one of
+One property: what was not seen to pass never counts as passed. An outcome is one of
 
-    HOLDS      passed, xfailed
+    HOLDS      passed
     FAILS      failed, error, and a test that was collected elsewhere but is missing here
-    NEITHER    skipped, xpassed: they prove nothing, in either direction
+    NEITHER    skipped, xfailed, xpassed: they prove nothing, in either direction
+
+(SWE-bench's grading lets xfailed hold, too. But code under test can call pytest.xfail() itself, and then a patch that
+does nothing else would resolve every task. The lists here are within those that SWE-bench's rule would make.)
 
     FAIL_TO_PASS   FAILS in every run before and HOLDS in every run after the patch
     PASS_TO_PASS   HOLDS in every run before and after
@@ -41,10 +44,10 @@ class Standing(enum.Enum):
 Outcomes = Mapping[str, Outcome]
 _STANDING = {
     Outcome.PASSED: Standing.HOLDS,
-    Outcome.XFAILED: Standing.HOLDS,
     Outcome.FAILED: Standing.FAILS,
     Outcome.ERROR: Standing.FAILS,
     Outcome.SKIPPED: Standing.NEITHER,
+    Outcome.XFAILED: Standing.NEITHER,
     Outcome.XPASSED: Standing.NEITHER,
 }
 

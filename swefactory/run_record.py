@@ -244,8 +244,9 @@ def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, 
     items = [event for event in events if event["event"] == "item"]
     if not any(r.outcome in (Outcome.PASSED, Outcome.XFAILED, Outcome.XPASSED) for r in record.outcomes):
         return None
-    if code != RAN:
-        return Void(VoidCause.INTERRUPTED, f"pytest ended with {code} after {end['n_finished']} tests")
+    if end["n_finished"] < end["n_items"]:
+        said = f"pytest ended with {code} after {end['n_finished']} of {end['n_items']} tests"
+        return Void(VoidCause.INTERRUPTED, said)
     if not end["n_items"] == len(items) == end["n_finished"]:
         said = f"{len(items)} tests recorded, {end['n_items']} collected, {end['n_finished']} finished"
         return Void(VoidCause.CONTRADICTED, said)
@@ -255,6 +256,8 @@ def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, 
         if not _is_canary(item, canary_file) and folder not in failed and any(p["when"] == "call" for p in phases):
             said = f"the tests in {folder or '.'} that must fail were not reported as failed"
             return Void(VoidCause.CANARY_NOT_FAILED, said)
+    if code != RAN:
+        return Void(VoidCause.INTERRUPTED, f"pytest ended with {code} although tests failed that must fail")
     return None
 
 
