@@ -20,7 +20,7 @@ _CONFIDENCE: Mapping[LinkSignal, float] = {
 }
 
 _REFERENCE = re.compile(
-    r"(?P<before>(?:\w+n['’]t|\bnot|\bnever|\bwithout|\bcannot)\s+(?:\w+\s+)?)?"
+    r"(?P<before>(?:\w{1,8}n['’]t|\bnot|\bnever|\bwithout|\bcannot)\s+(?:\w+\s+)?)?"
     r"(?<![\w-])(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+(?:(?:issue|bug)\s+)?[\[*_(]{0,3}"
     r"(?:"
     r"(?:(?P<name>[A-Za-z0-9][\w-]*/[\w.-]+))?\#(?P<hash>[1-9]\d{0,8})"

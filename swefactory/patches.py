@@ -132,7 +132,7 @@ def unstorable_paths(diff: str) -> tuple[str, ...]:
 def file_changes(diff: str) -> tuple[FileChange, ...]:
     """The file sections of git's diff, in their order; joined they are the diff. Raises PatchUnreadable."""
     sections = _SECTION.split(diff)
-    if sections[0].strip():
+    if sections[0]:
         raise PatchUnreadable(f"it starts with {sections[0][:60]!r} and not with 'diff --git'")
     return tuple(_file_change(section) for section in sections[1:])
 
