@@ -83,9 +83,10 @@ SELECT
     substr(CAST(task_instance.validated_at AS TEXT), 1, 19) AS validated_at
 FROM task_instance
 JOIN repository ON repository.id = task_instance.repository_id
+JOIN pull_request ON pull_request.id = task_instance.pull_request_id
 LEFT JOIN environment ON environment.id = task_instance.environment_id
 WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
-ORDER BY repository.name, task_instance.id;
+ORDER BY repository.name, pull_request.number;
 
 -- name: jobs
 -- How many jobs of each stage are in each state.

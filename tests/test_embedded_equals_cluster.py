@@ -1,0 +1,205 @@
+"""One code path: the same history through an embedded run on SQLite and through Celery's workers on PostgreSQL
+leaves the same catalog, row by row, ids, times and what depends on them aside."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine, select
+from sqlmodel import SQLModel
+
+from db import jobs, queries
+from db.engine import session
+from db.models import AgentKind, Issue, JobState, Repository, SourceKind
+from swefactory import admin
+from swefactory.config import Settings
+from swefactory.pipeline import run_embedded
+from swefactory.protocols import AgentSpec, SandboxBackend
+from tests.catalogs import upgraded
+from tests.tally_history import ISSUES, NAME, VALIDATED, make_history
+
+_ROOT = Path(__file__).parent.parent
+_TIMEOUT_S = 300
+
+# What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
+# that of the first of them to be built, which is chance.
+_ASIDE = {"duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
+_KEYS = {  # how a row is named in place of its id
+    "repository": ("source", "name"),
+    "pull_request": ("repository_id", "number"),
+    "issue": ("repository_id", "number"),
+    "environment": ("digest",),
+    "task_instance": ("instance_id",),
+    "validation": ("task_instance_id", "number"),
+    "agent_config": ("digest",),
+    "rollout": ("task_instance_id", "agent_config_id", "replica"),
+    "test_run": ("validation_id", "rollout_id", "state", "number"),
+}
+_SUBJECTS = {
+    "crawl": "repository", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
+    "rollout": "rollout", "grade": "rollout",
+}  # fmt: skip
+
+
+def queue_history(engine: Engine, history: Path) -> None:
+    """The repository to be mined from git; its issues' texts are known from GitHub, as after a crawl there."""
+    with session(engine) as db:
+        twin = Repository(name=NAME, source=SourceKind.GITHUB)
+        db.add(twin)
+        db.flush()
+        assert twin.id is not None
+        for number, (title, body) in ISSUES.items():
+            db.add(Issue(repository_id=twin.id, number=number, title=title, body=body))
+        admin.add_repository(db, NAME, source=SourceKind.GIT_HISTORY, clone_url=str(history))
+
+
+def queue_rollouts(engine: Engine) -> None:
+    with session(engine) as db:
+        for kind in (AgentKind.ORACLE, AgentKind.NOP):
+            admin.add_rollouts(db, AgentSpec(kind=kind, name=kind.value))
+
+
+def settings_of(home: Path, database_url: str = "") -> Settings:
+    return Settings(
+        home=home, database_url=database_url, sandbox="namespace", n_validation_runs=2, github_url="http://127.0.0.1:9"
+    )
+
+
+@contextmanager
+def workers(settings: Settings, redis_url: str) -> Iterator[None]:
+    """Two processes for all queues, and beat."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(_ROOT),
+        "SWEFACTORY_DATABASE_URL": settings.database_url,
+        "SWEFACTORY_REDIS_URL": redis_url,
+        "SWEFACTORY_HOME": str(settings.home),
+        "SWEFACTORY_SANDBOX": settings.sandbox,
+        "SWEFACTORY_GITHUB_URL": settings.github_url,
+        "SWEFACTORY_N_VALIDATION_RUNS": str(settings.n_validation_runs),
+        "SWEFACTORY_DISPATCH_INTERVAL_S": "0.5",
+    }
+    celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
+    worker = [*celery, "worker", "-c", "2", "-n", "all@test", "--without-gossip", "--without-mingle"]
+    with (
+        subprocess.Popen([*worker, "--loglevel", "INFO"], env=environment, cwd=_ROOT) as working,
+        subprocess.Popen([*celery, "beat", "--loglevel", "WARNING"], env=environment, cwd=_ROOT) as beating,
+    ):
+        try:
+            yield
+        finally:
+            beating.kill()
+            working.kill()
+
+
+def wait_until_done(engine: Engine) -> None:
+    until = time.monotonic() + _TIMEOUT_S
+    while jobs.unfinished(engine):
+        assert time.monotonic() < until, queries.run(engine, "waiting")
+        time.sleep(0.2)
+
+
+def run_both_ways(engines: tuple[Engine, Engine], embedded: Settings, cluster: Settings, redis_url: str) -> None:
+    run_embedded(embedded, engines[0])
+    queue_rollouts(engines[0])
+    run_embedded(embedded, engines[0])
+    with workers(cluster, redis_url):
+        wait_until_done(engines[1])
+        queue_rollouts(engines[1])
+        wait_until_done(engines[1])
+
+
+def test_both_ways_leave_the_same_catalog(
+    namespace_backend: SandboxBackend, postgres_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    history = make_history(tmp_path / "history")
+    embedded, cluster = settings_of(tmp_path / "one"), settings_of(tmp_path / "two", postgres_url)
+    broker_url = f"{redis_url.rsplit('/', 1)[0]}/{1 + (os.getpid() + 7) % 15}"
+    with redis.Redis.from_url(broker_url) as broker:
+        broker.flushdb()
+    engines = upgraded(embedded.catalog_url), upgraded(cluster.catalog_url)
+    for engine in engines:
+        queue_history(engine, history)
+    run_both_ways(engines, embedded, cluster, broker_url)
+    for engine in engines:
+        assert not any(state is JobState.DEAD for _, state in jobs.counts(engine)), queries.run(engine, "dead")
+    one, two = (contents(engine) for engine in engines)
+    for table in one:
+        differing = sorted(set(one[table]) ^ set(two[table]))
+        assert one[table] == two[table], "\n".join([table, *differing])
+    validated = [row[0] for row in queries.run(engines[0], "instances")[1] if row[1] == "validated"]
+    assert tuple(validated) == VALIDATED, queries.run(engines[0], "rejections")
+    agents = [(row[0], row[3], row[4]) for row in queries.run(engines[0], "agents")[1]]
+    assert agents == [("nop", 2, 0), ("oracle", 2, 2)]
+    for name in ("funnel", "rejections", "jobs"):
+        assert queries.run(engines[0], name) == queries.run(engines[1], name)
+    for engine in engines:
+        engine.dispose()
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def contents(engine: Engine) -> dict[str, list[str]]:
+    """Each table's rows as sorted texts, with natural keys in place of ids."""
+    with engine.connect() as connection:
+        rows = {
+            name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for name, table in SQLModel.metadata.tables.items()
+        }
+    del rows["artifact"], rows["export"]  # named by hashes of logs; not made here
+    return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
+
+
+def comparable(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:
+    kept = without(row)
+    kept.pop("id", None)
+    if table == "job":
+        kept["subject_id"] = key_of(rows, _SUBJECTS[row["stage"].value], row["subject_id"])
+    for key in SQLModel.metadata.tables[table].foreign_keys:
+        column, target = key.parent.name, key.column.table.name
+        kept[column] = key_of(rows, target, row[column])
+    return kept
+
+
+def without(value: Any) -> Any:
+    """The value without what is left aside, at any depth."""
+    if not isinstance(value, dict):
+        return value
+    return {k: without(v) for k, v in value.items() if k not in _ASIDE and not isinstance(v, datetime)}
+
+
+def key_of(rows: dict[str, list[dict[str, Any]]], table: str, row_id: int | None) -> object:
+    """The natural key of a row, with its own foreign keys followed."""
+    if row_id is None:
+        return None
+    (row,) = (row for row in rows[table] if row["id"] == row_id)
+    whole = comparable(rows, table, row)
+    return tuple(str(whole[column]) for column in _KEYS[table])
+
+
+def test_the_comparison_sees_a_difference(catalog: Engine, tmp_path: Path) -> None:
+    queue_history(catalog, tmp_path)
+    before = contents(catalog)
+    claim = jobs.claim(catalog, "worker:1", lease_s=60)
+    assert claim is not None
+    jobs.postpone(catalog, claim, "later", 60)
+    after = contents(catalog)
+    assert {table for table in before if before[table] != after[table]} == {"job"}
+    assert before["issue"] == after["issue"]
+    assert len(before["issue"]) == len(ISSUES)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SWEFACTORY_") and not name.startswith("SWEFACTORY_TEST"):
+            monkeypatch.delenv(name)
