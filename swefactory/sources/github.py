@@ -37,8 +37,7 @@ class GitHubSource:
 
     def repository(self, name: str) -> RepositoryRecord:
         """Its facts under its present name."""
-        with self._explained(name):
-            record = repository_record(_object(self._client.get_repo(name).raw_data))
+        record = repository_record(_object(self._get(name, f"/repos/{name}")))
         if not record.name:
             raise Transient(f"{self._base_url} answered for {name} without its name; asked again later", _PAUSE_S)
         return record
@@ -62,8 +61,6 @@ class GitHubSource:
             base_url=self._base_url,
             retry=None,
             timeout=60,
-            per_page=100,
-            lazy=True,
             seconds_between_requests=self._pause_s,
             seconds_between_writes=self._pause_s,  # a GraphQL query is a POST, but writes nothing
         )
@@ -127,18 +124,26 @@ class GitHubSource:
 
     def _issue(self, name: str, number: int) -> IssueRecord | None:
         """By REST. One that is gone keeps its number and has no text; None for a pull request."""
+        path = f"/repos/{name}/issues/{number}"
         try:
-            with self._explained(name):
-                issue = self._client.get_repo(name).get_issue(number)
-                data = _object(issue.raw_data)
-                if "pull_request" in data:
-                    return None
-                if data.get("number") != number:  # transferred: GitHub leads to another repository's issue
-                    return IssueRecord(number=number, title="", body="")
-                comments = issue.get_comments().get_page(0) if data.get("comments") else []
-                return issue_record(data, tuple(_object(comment.raw_data) for comment in comments))
+            data = _object(self._get(name, path))
+            if "number" not in data:
+                raise Transient(
+                    f"{self._base_url} answered for {name}#{number} without it; asked again later", _PAUSE_S
+                )
+            if "pull_request" in data:
+                return None
+            if data.get("number") != number:  # transferred: GitHub leads to another repository's issue
+                return IssueRecord(number=number, title="", body="")
+            comments = self._get(name, f"{path}/comments?per_page=100") if data.get("comments") else []
         except Rejected:
             return IssueRecord(number=number, title="", body="")
+        return issue_record(data, tuple(map(_object, comments)) if isinstance(comments, list) else ())
+
+    def _get(self, name: str, path: str) -> object:
+        """By PyGithub's requester and not its objects: those trip over null fields and ask again for each comment."""
+        with self._explained(name):
+            return self._client.requester.requestJsonAndCheck("GET", path)[1]
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:
