@@ -11,8 +11,9 @@ RUN --mount=type=bind,source=host,target=/host --mount=type=tmpfs,target=/var/li
     && DEBIAN_FRONTEND=noninteractive apt-get ${APT_OPTIONS} -q install -y --no-install-recommends ${PACKAGES}
 RUN --mount=type=bind,source=supervise.c,target=/supervise.c \
     mkdir -p /opt/swefactory && gcc -O2 -static -s -Wall -Werror -o /opt/swefactory/supervise /supervise.c
-RUN useradd --uid 1000 --user-group --create-home --shell /bin/bash sandbox \
-    && rm -f /etc/shadow /etc/shadow- /etc/gshadow /etc/gshadow- /home/sandbox/.[a-z]* /root/.[a-z]* \
+RUN { id -u 1000 >/dev/null 2>&1 || useradd --uid 1000 --user-group --shell /bin/bash --home-dir /home/sandbox sandbox; } \
+    && install -d -o 1000 -g 1000 /home/sandbox \
+    && rm -f /etc/shadow /etc/shadow- /etc/gshadow /etc/gshadow- /root/.[a-z]* \
     && mkdir -p /testbed /opt/results /opt/env /opt/project/bin /opt/inputs \
     && chown 1000:1000 /testbed /opt/results && chmod 700 /root /var/log \
     && git config --system safe.directory /testbed

@@ -7,8 +7,10 @@ catalog's home it belongs to, so that two homes on one engine leave each other's
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
@@ -50,6 +52,7 @@ class DockerBackend:
         self._lock = threading.Lock()
         self._interpreters: dict[str, Interpreter] | None = None
         self._base_image = base_image
+        self._has_quota = True  # until the engine refuses one
         self.images = DockerImages(
             self.engine,
             pins or load_pins(),
@@ -99,8 +102,10 @@ class DockerBackend:
             with self.engine.faults(f"start a sandbox for {spec.label or 'nobody'}"):
                 with content_tar(spec) as content:
                     self.engine.api.put_archive(container_id, "/", content)
+                started = time.time()
                 self.engine.api.start(container_id)
-            sandbox = DockerSandbox(self.engine, container_id, spec.limits)
+                offset_s = 0.0 if self.engine.is_local else self._started_at(container_id) - started
+            sandbox = DockerSandbox(self.engine, container_id, spec.limits, clock_offset_s=offset_s)
             with sandbox.watched():
                 yield sandbox
         finally:
@@ -132,6 +137,11 @@ class DockerBackend:
                     if not self._has_quota or "storage" not in str(error.explanation).lower():
                         raise
                     self._has_quota = False
+
+    def _started_at(self, container_id: str) -> float:
+        """By the engine's clock."""
+        said = self.engine.api.inspect_container(container_id)["State"]["StartedAt"]
+        return datetime.fromisoformat(said).timestamp()
 
     def _remove(self, container_id: str) -> None:
         import docker

@@ -85,13 +85,14 @@ def create_parameters(spec: SandboxSpec, image: str, home: str) -> dict[str, Any
 
 @dataclass
 class DockerSandbox:
-    """A running container. What changes, its watchdog changes: how often it was stopped and ran out of memory."""
+    """A running container. Its watchdog counts how often it was stopped and notes when it ran out of memory."""
 
     engine: Engine
     container_id: str
     limits: Limits
     n_stops: int = 0
-    n_ooms: int = 0
+    oom_times: list[float] = field(default_factory=list)  # by the engine's clock
+    clock_offset_s: float = 0.0  # the engine's clock less ours
     _restarting: threading.RLock = field(default_factory=threading.RLock)
 
     def run(
@@ -140,7 +141,7 @@ class DockerSandbox:
     def _execute(
         self, argv: Sequence[str], timeout_s: float, env: Mapping[str, str], cwd: str, stdin: bytes, output_bytes: int
     ) -> CommandResult:
-        output, n_ooms, n_stops, began = CappedOutput(output_bytes), self.n_ooms, self.n_stops, time.time()
+        output, n_stops, began = CappedOutput(output_bytes), self.n_stops, time.time()
         with self._restarting:  # a restart that is under way ends first
             pass
         try:
@@ -166,7 +167,7 @@ class DockerSandbox:
             duration_s=ended.duration_s,
             timed_out=timed_out,
             truncated=output.dropped_bytes > 0,
-            out_of_memory=self.n_ooms > n_ooms or (code != 0 and self._ooms_since(began) > 0),
+            out_of_memory=code != 0 and self._ran_out_of_memory(began),
         )
 
     def _escaped(self) -> bool:
@@ -183,14 +184,18 @@ class DockerSandbox:
         with self._restarting, self.engine.faults(f"restart the sandbox {self.container_id[:12]}"):
             self.engine.api.restart(self.container_id, timeout=0)
 
-    def _ooms_since(self, began: float) -> int:
-        """How often the kernel ended a process here for want of memory, as the engine saw it."""
+    def _ran_out_of_memory(self, since: float) -> bool:
+        """Whether the kernel ended a process here for want of memory; the watchdog may have been told already."""
+        self._note_ooms(since)
+        return any(when >= since + self.clock_offset_s for when in self.oom_times)
+
+    def _note_ooms(self, since: float) -> None:
+        """Asks the engine, which remembers its last 256 events alone: hence the watchdog asks as well."""
+        from_to = [f"{when + self.clock_offset_s:.9f}" for when in (since, time.time())]
+        filters = {"container": self.container_id, "event": "oom"}
         with self.engine.faults("ask for its events"):
-            events = self.engine.api.events(
-                since=f"{began:.9f}", until=f"{time.time():.9f}",
-                filters={"container": self.container_id, "event": "oom"}, decode=True,
-            )  # fmt: skip
-            return sum(1 for _ in events)
+            for event in self.engine.api.events(since=from_to[0], until=from_to[1], filters=filters, decode=True):
+                self.oom_times.append(event["timeNano"] / 1e9)
 
     def watch(self) -> None:
         """Asks once how much was written; over the limit, everything in the sandbox is ended."""
@@ -211,7 +216,7 @@ class DockerSandbox:
             while not ended.wait(pause_s):
                 started = time.time()
                 with contextlib.suppress(InfrastructureError):  # asked again soon; a run tells the fault
-                    self.n_ooms += self._ooms_since(asked)
+                    self._note_ooms(asked)
                     asked = started
                     self.watch()
                 pause_s = max(_WATCH_S, _SHARE * (time.time() - started))

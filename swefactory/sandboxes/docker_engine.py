@@ -74,6 +74,11 @@ class Engine:
         """The SDK's low-level client; its functions have no types."""
         return self.client.api
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the engine runs on this machine, as far as its address tells."""
+        return str(self.api.base_url).startswith("http+docker://")
+
     def unreachable(self, error: object) -> str:
         where = self.host or os.environ.get("DOCKER_HOST") or "its usual socket"
         return f"the docker engine at {where} does not answer ({error}); start it, or set SWEFACTORY_SANDBOX=namespace"

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from swefactory.errors import InfrastructureError
 from swefactory.sandboxes.commands import CappedOutput
@@ -138,9 +139,9 @@ def _exit_code(engine: Engine, exec_id: str) -> int:
     raise InfrastructureError(f"the engine does not say how the command {exec_id[:12]} ended; see its log")
 
 
-def _close(stream: object) -> None:
+def _close(stream: IO[bytes]) -> None:
     # The answer first: it flushes a file that the stream would have closed. A connection that is gone is closed.
     for each in (getattr(stream, "_response", None), stream):
         if each is not None:
             with contextlib.suppress(OSError, ValueError):
-                each.close()  # type: ignore[attr-defined]
+                each.close()

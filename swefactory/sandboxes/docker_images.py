@@ -58,8 +58,6 @@ class DockerImages:
             if built:
                 labels = {**self.environment_labels, MADE_FROM: made_from, ENVIRONMENT_LABEL: spec.digest}
                 log = self._build_environment(spec, name, python_name, program, labels)
-                if image is not None:
-                    self.engine.remove_image(image.id)
                 image = self.engine.image(name)
         if image is None:
             raise InfrastructureError(f"the image {name} was built but is gone; is something pruning images?")
@@ -201,8 +199,14 @@ class DockerImages:
         self, context: Path, template: str, name: str, arguments: Mapping[str, str], labels: Mapping[str, str]
     ) -> CommandResult:
         secrets = {"index": context / "index.env", "uv": context / "uv.toml"}
-        present = {name: path for name, path in secrets.items() if path.exists()}
-        return self.engine.build(Build(context, image_file(template), name, arguments, labels, present), self.timeout_s)
+        present = {key: path for key, path in secrets.items() if path.exists()}
+        before = self.engine.image(name)
+        build = Build(context, image_file(template), name, arguments, labels, present)
+        result = self.engine.build(build, self.timeout_s)
+        after = self.engine.image(name)
+        if before is not None and after is not None and before.id != after.id:
+            self.engine.remove_image(before.id)  # it has lost its name
+        return result
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[Path]:
