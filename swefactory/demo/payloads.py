@@ -1,0 +1,131 @@
+"""The sample repository in the words of GitHub's REST and GraphQL APIs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from swefactory.demo.history import DemoComment, DemoHistory, DemoIssue, DemoPullRequest
+
+Json = dict[str, Any]
+
+
+def stamp(at: datetime) -> str:
+    """A time as GitHub writes it."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---------------------------------------------------------------- REST
+
+
+def repository(history: DemoHistory, url: str) -> Json:
+    owner, _, name = history.name.partition("/")
+    return {
+        "id": 1, "node_id": "R_1", "name": name, "full_name": history.name, "private": False, "owner": user(owner),
+        "html_url": f"{url}/{history.name}", "url": f"{url}/repos/{history.name}", "fork": False, "archived": False,
+        "description": history.description, "clone_url": f"{url}/{history.name}.git", "default_branch": "main",
+        "stargazers_count": history.n_stars, "license": {"spdx_id": history.license, "key": history.license.lower()},
+        "created_at": stamp(history.begun_at), "language": "Python", "topics": [], "size": 20,
+    }  # fmt: skip
+
+
+def user(login: str) -> Json:
+    return {"login": login, "id": sum(login.encode()), "type": "User"}
+
+
+def issue(history: DemoHistory, found: DemoIssue, url: str) -> Json:
+    api = f"{url}/repos/{history.name}/issues/{found.number}"
+    return {
+        "id": found.number, "number": found.number, "title": found.title, "body": found.body, "state": "closed",
+        "user": user(found.author), "html_url": f"{url}/{history.name}/issues/{found.number}", "url": api,
+        "comments": len(found.comments), "comments_url": f"{api}/comments", "created_at": stamp(found.opened_at),
+        "updated_at": stamp(found.opened_at),
+    }  # fmt: skip
+
+
+def comments(history: DemoHistory, found: DemoIssue, url: str) -> list[Json]:
+    return [
+        {
+            "id": found.number * 100 + number, "user": user(comment.author), "body": comment.body,
+            "url": f"{url}/repos/{history.name}/issues/comments/{found.number * 100 + number}",
+            "created_at": stamp(comment.created_at), "updated_at": stamp(comment.created_at),
+        }
+        for number, comment in enumerate(found.comments)
+    ]  # fmt: skip
+
+
+def pull_request(history: DemoHistory, found: DemoPullRequest, url: str) -> Json:
+    api = f"{url}/repos/{history.name}/pulls/{found.number}"
+    return {
+        "id": found.number, "number": found.number, "title": found.title, "body": found.body, "state": "closed",
+        "user": user(found.author), "html_url": f"{url}/{history.name}/pull/{found.number}", "url": api,
+        "created_at": stamp(found.opened_at), "updated_at": stamp(found.merged_at), "merged": True,
+        "merged_at": stamp(found.merged_at), "merge_commit_sha": found.merge_commit,
+        "base": {"ref": "main", "sha": found.base_commit}, "head": {"ref": "topic", "sha": found.head_commit},
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- GraphQL
+
+
+def graph(history: DemoHistory, url: str) -> Json:
+    """The root object of GraphQL queries."""
+
+    def find(arguments: Mapping[str, Any]) -> Json | None:
+        asked = f"{arguments.get('owner')}/{arguments.get('name')}".lower()
+        return _graph_repository(history, url) if asked == history.name.lower() else None
+
+    return {"repository": find, "rateLimit": {"cost": 1, "remaining": 4999, "limit": 5000}}
+
+
+def _graph_repository(history: DemoHistory, url: str) -> Json:
+    newest_first = sorted(history.pull_requests, key=lambda found: found.merged_at, reverse=True)
+
+    def merged(arguments: Mapping[str, Any]) -> Json:
+        order = arguments.get("orderBy") or {}
+        rows = newest_first if order.get("direction") == "DESC" else newest_first[::-1]
+        wanted = rows if "MERGED" in (arguments.get("states") or ["MERGED"]) else []
+        return connection([_graph_pull_request(history, found, url) for found in wanted])(arguments)
+
+    return {"nameWithOwner": history.name, "url": f"{url}/{history.name}", "pullRequests": merged}
+
+
+def _graph_pull_request(history: DemoHistory, found: DemoPullRequest, url: str) -> Json:
+    closing = [_graph_issue(history, found.issue, url)] if found.issue and found.is_closing else []
+    commit = {"message": found.commit_message, "oid": found.head_commit}
+    dates = {"authoredDate": stamp(found.opened_at), "committedDate": stamp(found.opened_at)}
+    return {
+        "number": found.number, "title": found.title, "body": found.body, "author": {"login": found.author},
+        "url": f"{url}/{history.name}/pull/{found.number}", "createdAt": stamp(found.opened_at),
+        "mergedAt": stamp(found.merged_at), "updatedAt": stamp(found.merged_at), "state": "MERGED",
+        "baseRefOid": found.base_commit, "headRefOid": found.head_commit, "mergeCommit": {"oid": found.merge_commit},
+        "files": connection([{"path": path} for path in found.files]),
+        "commits": connection([{"commit": {**commit, **dates}}]),
+        "closingIssuesReferences": connection(closing),
+    }  # fmt: skip
+
+
+def _graph_issue(history: DemoHistory, found: DemoIssue, url: str) -> Json:
+    return {
+        "number": found.number, "title": found.title, "body": found.body, "author": {"login": found.author},
+        "url": f"{url}/{history.name}/issues/{found.number}", "createdAt": stamp(found.opened_at),
+        "repository": {"nameWithOwner": history.name},
+        "comments": connection([_graph_comment(comment) for comment in found.comments]),
+    }  # fmt: skip
+
+
+def _graph_comment(comment: DemoComment) -> Json:
+    at = stamp(comment.created_at)
+    return {"author": {"login": comment.author}, "body": comment.body, "createdAt": at, "updatedAt": at}
+
+
+def connection(rows: Sequence[Json]) -> Callable[[Mapping[str, Any]], Json]:
+    """A list in pages, as Relay's specification has them; a cursor is the number of rows before it."""
+
+    def page(arguments: Mapping[str, Any]) -> Json:
+        start = int(arguments.get("after") or 0)
+        end = start + int(arguments.get("first") or len(rows))
+        info = {"hasNextPage": end < len(rows), "endCursor": str(min(end, len(rows)))}
+        nodes = [dict(row) for row in rows[start:end]]
+        return {"nodes": nodes, "pageInfo": info, "totalCount": len(rows)}
+
+    return page
