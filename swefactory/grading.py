@@ -87,10 +87,10 @@ def judge(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> Validati
 
 
 def is_hopeless(before: RunSummary, after: RunSummary) -> RejectReason | None:
-    """Whether one pair of runs already proves a rejection that more runs cannot take back: none is flaky, and each
-    further run can only shrink FAIL_TO_PASS."""
+    """Whether one pair of runs already proves a rejection that more runs cannot take back. What fails in both states
+    may turn out to be flaky, which is another reason: that takes more runs to tell."""
     reason = judge([before], [after]).reason
-    return None if reason is RejectReason.FLAKY_FAIL_TO_PASS else reason
+    return None if reason in (RejectReason.FLAKY_FAIL_TO_PASS, RejectReason.NO_FAIL_TO_PASS) else reason
 
 
 def _unfit(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> tuple[RejectReason, str] | None:

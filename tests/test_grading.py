@@ -164,3 +164,11 @@ def test_a_grade_without_fail_to_pass_is_never_resolved() -> None:
 def test_what_was_missed_is_named() -> None:
     report = grade({"a": PASSED, "b": SKIPPED}, ["a", "c"], ["b"])
     assert (report.resolved, report.missed) == (False, ("b", "c"))
+
+
+def test_what_fails_in_both_states_is_run_again_before_it_is_judged_as_it_may_be_flaky() -> None:
+    failing = RunSummary({"t.py::fixed": Outcome.FAILED})
+    passing = RunSummary({"t.py::fixed": Outcome.PASSED})
+    assert is_hopeless(failing, failing) is None
+    assert judge([failing] * 2, [failing, passing]).reason is RejectReason.FLAKY_FAIL_TO_PASS
+    assert judge([failing] * 2, [failing] * 2).reason is RejectReason.NO_FAIL_TO_PASS

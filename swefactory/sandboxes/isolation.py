@@ -138,7 +138,7 @@ def obstacle(scratch: Path) -> str | None:
     if sys.platform != "linux":
         return f"the namespace sandbox needs Linux, this is {sys.platform}; use the docker sandbox"
     for program in _PROGRAMS:
-        if shutil.which(program) is None:
+        if _which(program) is None:
             package = "bubblewrap" if program == "bwrap" else "util-linux"
             return f"{program} is not on PATH; install the system's package {package}, or use the docker sandbox"
     try:
@@ -283,8 +283,13 @@ def _is_host_root() -> bool:
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
+def _which(name: str) -> str | None:
+    """On PATH, or beside our own interpreter: there the set-up puts bubblewrap where it may install no package."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
 def _program(name: str) -> str:
-    found = shutil.which(name)
+    found = _which(name)
     if found is None:
         raise SandboxUnavailable(f"{name} is not on PATH; install it, or use the docker sandbox")
     return found
