@@ -135,7 +135,8 @@ def _aware(at: datetime) -> datetime:
 
 
 def _text(commit: git.Commit) -> str:
-    """A message as text that every database stores, whatever bytes it was written in."""
+    """A message as text that every database stores. What is not UTF-8 comes with replacement characters: GitPython
+    does not see the commit's encoding."""
     message = commit.message
     text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8", "replace")
