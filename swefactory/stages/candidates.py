@@ -238,7 +238,7 @@ def _ends(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> tuple[
 
 
 def _check_files(subject: CandidateInput, split: SplitPatch) -> None:
-    if split.kinds <= {FileKind.DOCS}:
+    if split.kinds == {FileKind.DOCS}:
         raise Rejected(RejectReason.DOCS_ONLY, f"{_named(subject)} changes {_listed(split)} only")
     if not split.test_files:
         detail = "no test" if not split.test_patch else "no test module that pytest would run"
