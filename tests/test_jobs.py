@@ -237,6 +237,7 @@ def test_retry_reopens_dead_jobs_and_others_only_by_name(engine: Engine) -> None
     assert jobs.retry(engine) == 1
     assert jobs.retry(engine, [cancelled.job_id, done.job_id]) == 1
     assert [state_of(engine, subject_id) for subject_id in (1, 2, 3)] == ["todo", "todo", "succeeded"]
+    assert [job_rows(engine)[subject_id]["attempt"] for subject_id in (1, 2, 3)] == [0, 0, 1]
 
 
 # ---------------------------------------------------------------- dispatch

@@ -22,7 +22,8 @@ from db.models import Export, ExportFormat, JobState, RejectReason, StageName
 from tests.catalogs import BOTH, catalog_url, upgraded
 
 _OWNER = "worker:1"
-_SUBJECTS = st.integers(1, 4)
+_SUBJECTS = st.integers(1, 3)
+_LATEST_FIRST = st.sampled_from([0, 0, 0, 1, 1, 2, 5])  # most claims are old ones: the newest is the one that holds
 _PAST = "2001-01-01 00:00:00.000000"
 _N_SCHEDULES = int(os.environ.get("SWEFACTORY_SCHEDULES", "60"))
 
@@ -68,7 +69,7 @@ class JobMachine(RuleBasedStateMachine):
     engine: Engine
 
     @initialize()
-    def empty(self) -> None:
+    def begin(self) -> None:
         with self.engine.begin() as connection:
             for table in ("job", "export"):
                 connection.execute(text(f"DELETE FROM {table}"))
@@ -76,6 +77,8 @@ class JobMachine(RuleBasedStateMachine):
         self.claims: list[jobs.Claim] = []  # all ever made; most are zombies
         self.seen: dict[int, Model] = {}
         self.n_finishes = 0
+        for subject_id in (1, 2):
+            self.enqueue(subject_id, again=False, max_attempts=subject_id)
 
     # ------------------------------------------------------------ helpers
 
@@ -110,7 +113,7 @@ class JobMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ rules
 
-    @rule(subject_id=_SUBJECTS, again=st.booleans(), max_attempts=st.integers(1, 3))
+    @rule(subject_id=_SUBJECTS, again=st.booleans(), max_attempts=st.integers(1, 2))
     def enqueue(self, subject_id: int, again: bool, max_attempts: int) -> None:
         with session(self.engine) as db:
             opened = jobs.enqueue(db, StageName.CRAWL, subject_id, again=again, max_attempts=max_attempts)
@@ -134,12 +137,12 @@ class JobMachine(RuleBasedStateMachine):
             assert (claim is not None) == self.model[subject_id].buried().claimable
             self.took(claim)
 
-    @rule(n=st.integers(0), verdict=st.booleans())
+    @rule(n=_LATEST_FIRST, verdict=st.booleans())
     def finish(self, n: int, verdict: bool) -> None:
         """With an effect in the same transaction; a zombie leaves neither an end nor an effect."""
         if not self.claims:
             return
-        claim = self.claims[n % len(self.claims)]
+        claim = self.claims[-1 - n % len(self.claims)]
         held = self.holds(claim)
         try:
             with session(self.engine) as db:
@@ -157,11 +160,11 @@ class JobMachine(RuleBasedStateMachine):
             assert held
             self.change(claim.subject_id, state=JobState.REJECTED if verdict else JobState.SUCCEEDED)
 
-    @rule(n=st.integers(0), how=st.sampled_from(["fail", "postpone", "release"]), later=st.booleans())
+    @rule(n=_LATEST_FIRST, how=st.sampled_from(["fail", "postpone", "release"]), later=st.booleans())
     def put_back(self, n: int, how: str, later: bool) -> None:
         if not self.claims:
             return
-        claim = self.claims[n % len(self.claims)]
+        claim = self.claims[-1 - n % len(self.claims)]
         held = self.holds(claim)
         delay_s = 1000 if later else 0
         match how:
@@ -180,25 +183,34 @@ class JobMachine(RuleBasedStateMachine):
         if held:
             self.change(claim.subject_id, state=expected, attempt=attempt, due=due)
 
-    @rule(n=st.integers(0))
+    @rule(n=_LATEST_FIRST)
     def renew(self, n: int) -> None:
         if self.claims:
-            claim = self.claims[n % len(self.claims)]
+            claim = self.claims[-1 - n % len(self.claims)]
             assert jobs.renew(self.engine, claim, 1000) == self.holds(claim)
             if self.holds(claim):
                 self.change(claim.subject_id, expired=False)
 
-    @rule(subject_id=_SUBJECTS)
-    def a_lease_or_a_hint_expires(self, subject_id: int) -> None:
+    @rule(n=_SUBJECTS)
+    def a_lease_or_a_hint_expires(self, n: int) -> None:
         """The holder crashed, was stopped, or is slow: it stays among the claims, a zombie to be."""
-        job = self.model.get(subject_id)
-        if job and job.state in (JobState.DOING, JobState.QUEUED):
+        held = [s for s, job in self.model.items() if job.state in (JobState.DOING, JobState.QUEUED)]
+        if held:
+            subject_id = held[n % len(held)]
             self.write("lease_until", subject_id)
             self.change(subject_id, expired=True)
 
-    @rule(subject_id=_SUBJECTS)
-    def its_time_comes(self, subject_id: int) -> None:
-        if subject_id in self.model:
+    @rule()
+    def every_lease_expires(self) -> None:
+        """As after a night with the machine off."""
+        for n in range(len(self.model)):
+            self.a_lease_or_a_hint_expires(n)
+
+    @rule(n=_SUBJECTS)
+    def its_time_comes(self, n: int) -> None:
+        waiting = [s for s, job in self.model.items() if not job.due]
+        if waiting:
+            subject_id = waiting[n % len(waiting)]
             self.write("not_before", subject_id)
             self.change(subject_id, due=True)
 
