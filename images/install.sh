@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fills /opt/env from /host/lock.txt: install.sh PYTHON OPTION…. Root makes the folder and takes it over again at the
+# Fills /opt/env from /lock/lock.txt: install.sh PYTHON OPTION…. Root makes the folder and takes it over again at the
 # end; all between runs as the sandbox's user with no power to become another.
 set -eu
 python=$1
@@ -17,7 +17,7 @@ run_all() {
   as_user /opt/uv/uv venv --quiet --relocatable --no-project --allow-existing --python "$python" /opt/env
   site=$(echo /opt/env/lib/python*/site-packages)
   echo "import site; site.addsitedir('/opt/project')" >"$site/_swefactory.pth"
-  as_user /opt/uv/uv pip install --require-hashes --no-deps "$@" --python /opt/env/bin/python -r /host/lock.txt
+  as_user /opt/uv/uv pip install --require-hashes --no-deps "$@" --python /opt/env/bin/python -r /lock/lock.txt
 }
 run_all "$@"
 as_user sh -c 'kill -KILL -1' || true # a build may have left a process that would race with what root does next

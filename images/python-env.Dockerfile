@@ -1,5 +1,6 @@
 # An environment: the lock's packages in /opt/env. INSTALL is `wheels`, where no code of the packages runs and uv's
 # cache is shared, or `sources`, where it does: then as an ordinary user, with a cache that is thrown away and no secret.
+# What changes with every lock is in the folder `lock`, so that the system packages of two environments are one layer.
 # Either way one layer: what a build leaves elsewhere is in tmpfs, and its processes are gone before root touches a file.
 ARG PYTHON_IMAGE
 ARG UV_IMAGE
@@ -18,18 +19,18 @@ RUN --mount=type=bind,source=host,target=/host --mount=type=tmpfs,target=/var/li
 FROM system AS wheels
 ARG PYTHON
 RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,source=host,target=/host \
-    --mount=type=bind,source=install.sh,target=/install.sh --mount=type=secret,id=index,uid=1000,target=/run/index.env \
+    --mount=type=bind,source=lock,target=/lock --mount=type=secret,id=index,uid=1000,target=/run/index.env \
     --mount=type=secret,id=uv,uid=1000,target=/run/uv.toml \
     --mount=type=cache,id=swefactory-uv,target=/cache,uid=1000,gid=1000 --mount=type=tmpfs,target=/tmp \
     --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home --mount=type=tmpfs,target=/run/lock \
-    sh /install.sh ${PYTHON} --no-build
+    sh /lock/install.sh ${PYTHON} --no-build
 
 FROM system AS sources
 ARG PYTHON
 RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,source=host,target=/host \
-    --mount=type=bind,source=install.sh,target=/install.sh --mount=type=tmpfs,target=/cache \
+    --mount=type=bind,source=lock,target=/lock --mount=type=tmpfs,target=/cache \
     --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home \
     --mount=type=tmpfs,target=/run/lock \
-    sh /install.sh ${PYTHON} --build-constraints /host/constraint.txt
+    sh /lock/install.sh ${PYTHON} --build-constraints /lock/constraint.txt
 
 FROM ${INSTALL}

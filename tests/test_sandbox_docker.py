@@ -18,6 +18,7 @@ from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable,
 from swefactory.image_files import image_file, load_pins
 from swefactory.protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
+from swefactory.sandboxes.build_context import lay_out
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_container import create_parameters, host_config
 from tests.sandbox_contract import ROOMY, SMALL, SandboxContract, locked_environment, printed, python, spawn, spec_of
@@ -203,7 +204,7 @@ def test_addresses_and_certificates_of_this_machine_stay_out_of_the_images(
 ) -> None:
     with opened(backend, environment, tmp_path) as sandbox:
         assert printed(sandbox.run(["/bin/cat", "/etc/apt/sources.list"], timeout_s=30)) == ""
-        for mounted in ("/host", "/cache", "/opt/uv"):  # the empty places of what was mounted
+        for mounted in ("/host", "/cache", "/lock", "/opt/uv"):  # the empty places of what was mounted
             sizes = sandbox.run(["/usr/bin/find", mounted, "-type", "f", "-size", "+0"], timeout_s=30)
             assert sizes.output == b"", mounted
         home = str(Path.home() / ".pyenv")
@@ -310,6 +311,18 @@ def test_a_shell_outlives_the_runs_beside_it(
             process.kill()
             process.wait(10)
             os.close(master)
+
+
+def test_credentials_of_an_index_never_travel_with_the_build_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"https://somebody:{PLANTED}@index.invalid/simple")
+    monkeypatch.setenv("UV_INDEX_OURS_PASSWORD", PLANTED)
+    lay_out(tmp_path, "bookworm")
+    sent = b"".join(path.read_bytes() for path in (tmp_path / "host").rglob("*") if path.is_file())
+    assert PLANTED.encode() not in sent
+    assert b"https://index.invalid/simple" in sent
+    assert (tmp_path / "index.env").read_text().count(PLANTED) == 2
 
 
 # ---------------------------------------------------------------- leftovers

@@ -95,8 +95,10 @@ def _moved(settings: Mapping[str, str], host: Path) -> dict[str, str]:
     """The settings with every file of this machine replaced by its copy; a path that cannot be sent goes."""
     moved = {}
     for name, value in settings.items():
+        if name == "SSL_CERT_DIR":  # the bundle beside it says the same
+            continue
         words = [_sent(word, host) for word in re.split(r"\s+", value.strip())]
-        if name != "SSL_CERT_DIR" and (kept := " ".join(word for word in words if word)):
+        if kept := " ".join(word for word in words if word):
             moved[name] = kept
     return moved
 

@@ -38,7 +38,7 @@ def build_failure(spec: EnvironmentSpec, result: CommandResult) -> Infrastructur
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
     if _NETWORK_FAULT.search(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
-    if "/install.sh" in text or "Unable to locate package" in text:
+    if "/lock/install.sh" in text or "Unable to locate package" in text:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
     return InfrastructureError(
         f"docker could not build environment {spec.digest}: {text[-2000:]}; see the engine's log"

@@ -145,8 +145,10 @@ class DockerImages:
                 RejectReason.BUILD_FAILED, f"environment {spec.digest}: no Debian package is called {strange[0]!r}"
             )
         with self._context() as context:
-            shutil.copyfile(image_file("install.sh"), context / "install.sh")
-            (context / "host" / "lock.txt").write_text(spec.lock)
+            lock = context / "lock"
+            lock.mkdir()
+            shutil.copyfile(image_file("install.sh"), lock / "install.sh")
+            (lock / "lock.txt").write_text(spec.lock)
             arguments = {
                 "PYTHON_IMAGE": python_name,
                 "UV_IMAGE": self.uv(),
@@ -155,7 +157,7 @@ class DockerImages:
                 "APT_OPTIONS": apt_options(context) if spec.system_packages else "",
             }
             for n, constraint in enumerate(("", *BUILD_CONSTRAINTS)):
-                (context / "host" / "constraint.txt").write_text(constraint)
+                (lock / "constraint.txt").write_text(constraint)
                 arguments["INSTALL"] = "sources" if n else "wheels"
                 result = self._build(context, "python-env.Dockerfile", name, arguments, labels)
                 if result.exit_code == 0:
