@@ -239,7 +239,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str, str], str]], ...] = (
     ("malformed", lambda name, _: f"{name} is damaged; restore it from a copy, or move it away and start again"),
     ("readonly", lambda name, _: f"the catalog {name} is read-only; check its owner, mode and file system"),
     ("read-only", lambda name, _: f"the catalog {name} is read-only; connect to the primary server"),
-    ("unable to open", lambda name, _: f"cannot open the catalog {name}; check that its folder exists and is yours"),
+    ("unable to open", lambda name, _: f"cannot open the catalog {name}; is its folder absent or read-only?"),
     ("locked", lambda name, _: f"the catalog {name} was locked by another process for {BUSY_TIMEOUT_S} s; try again"),
     ("already exists", lambda name, why: f"{name} holds tables of something else: {why}; give swefactory its own"),
     ("is full", lambda name, _: f"the disk of the catalog {name} is full; free some space and try again"),

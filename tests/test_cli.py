@@ -27,6 +27,7 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
     for command in (
         ["repo", "add"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"], ["instance", "show"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
+        ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
         ["export", "trajectories"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
         ran = run(home, *command, "--help")
@@ -169,3 +170,11 @@ def test_doctor_lists_the_parts_as_json(home: Path) -> None:
     parts = {row["part"]: row["verdict"] for row in json.loads(ran.stdout)}
     assert {"catalog", "git", "uv", "sandbox namespace", "sandbox docker", "disk"} <= parts.keys()
     assert ran.returncode == (3 if "missing" in parts.values() else 0)
+
+
+def test_jobs_are_cancelled_and_retried(home: Path) -> None:
+    run(home, "repo", "add", "acme/tool")
+    assert "1 jobs cancelled" in run(home, "job", "cancel", "1").stdout
+    assert "1 jobs re-opened" in run(home, "job", "retry", "1").stdout
+    assert "0 jobs re-opened" in run(home, "job", "retry", "--dead").stdout
+    assert run(home, "job", "retry").returncode == 2

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from swefactory import __version__
-from swefactory.cli import database, demo, doctor, export, images, instance, query, repo, rollout, run
+from swefactory.cli import database, demo, doctor, export, images, instance, job, query, repo, rollout, run
 from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
 from swefactory.pipeline import interrupt_once
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(repo.app, name="repo")
 app.add_typer(instance.app, name="instance")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(job.app, name="job")
 app.add_typer(export.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(images.app, name="images")

@@ -56,8 +56,11 @@ def _explain(engine: Engine, summary: RunSummary) -> None:
     if summary.n_unfinished and summary.next_due_s is not None:
         console.print(
             f"{summary.n_unfinished} jobs wait, the first for {max(0, summary.next_due_s):.0f} s more: "
-            "`swefactory query jobs` says why; run again then, or use --watch"
+            "`swefactory query waiting` says why; run again then, or use --watch"
         )
     if n_dead:
-        raise InfrastructureError(f"{n_dead} jobs are dead after their last attempt: `swefactory query dead` says why")
+        raise InfrastructureError(
+            f"{n_dead} jobs are dead after their last attempt: `swefactory query dead` says why, "
+            "`swefactory job retry --dead` tries them again"
+        )
     console.print("next: swefactory status · swefactory query rejections · swefactory instance list")

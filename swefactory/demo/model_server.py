@@ -83,7 +83,8 @@ _SCRIPTS: Sequence[tuple[str, Sequence[Call]]] = (
 def reply(messages: Sequence[Mapping[str, Any]]) -> Call:
     """What the script says next in a conversation."""
     text = json.dumps(messages, ensure_ascii=False).replace('\\"', '"')
-    script = next((script for issue, script in _SCRIPTS if issue in text), _GIVES_UP)
+    scripts = [script for issue, script in _SCRIPTS if issue in text]
+    script = scripts[0] if scripts else _GIVES_UP
     n_said = sum(message.get("role") == "assistant" for message in messages)
     return script[min(n_said, len(script) - 1)]
 
