@@ -427,14 +427,16 @@ class TestRun(SQLModel, table=True):
 
 
 class TestOutcome(SQLModel, table=True):
-    """How one test ended in one run. Key: (test_run_id, test_id)."""
+    """How one test ended in one run. Key: (test_run_id, test_id), by the id's digest: ids can be longer than
+    PostgreSQL's indexes take (2.7 kB), and are never cut."""
 
     __test__ = False
     __tablename__ = "test_outcome"
-    __table_args__ = (UniqueConstraint("test_run_id", "test_id"),)
+    __table_args__ = (UniqueConstraint("test_run_id", "test_digest"),)
     id: int | None = Field(default=None, primary_key=True)
     test_run_id: int = Field(foreign_key="test_run.id", index=True)
     test_id: str = _text()  # pytest node id, whole
+    test_digest: str  # sha256:… of test_id in UTF-8
     outcome: Outcome = Field(sa_type=_enum(Outcome))
     duration_s: float = 0.0
     message: str = _text()

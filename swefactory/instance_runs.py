@@ -12,6 +12,7 @@ from sqlalchemy import func, insert
 from sqlmodel import Session, select
 
 from db.models import Artifact, Environment, Repository, RunState, TaskInstance, TestOutcome, TestRun
+from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationServices, EvaluationSpec, TestRunResult
 from swefactory.protocols import ArtifactRef, ArtifactStore, EnvironmentSpec, ProjectLayout
@@ -153,11 +154,15 @@ def _next_number(session: Session, state: RunState, validation_id: int | None, r
 def _save_outcomes(session: Session, row: TestRun, result: TestRunResult) -> None:
     rows = [
         {
-            "test_run_id": row.id, "test_id": found.test_id, "outcome": found.outcome,
-            "duration_s": found.duration_s, "message": found.message,
+            "test_run_id": row.id,
+            "test_id": found.test_id,
+            "test_digest": digest_of(found.test_id.encode("utf-8", "surrogatepass")),
+            "outcome": found.outcome,
+            "duration_s": found.duration_s,
+            "message": found.message,
         }
         for found in result.outcomes
-    ]  # fmt: skip
+    ]
     if rows:
         session.execute(insert(TestOutcome), rows)
 

@@ -133,14 +133,18 @@ def run_embedded(
 ) -> RunSummary:
     """Works until no job is claimable (for ever with `watch`), in this process or in `n_processes` of its own."""
     services = make_services(settings)
-    with session(engine) as db:
-        live = jobs.live_labels(db)
-    services.sandboxes.sweep(lambda label: label in live)
+    services.sandboxes.sweep(lambda label: is_live(engine, label))
     if n_processes == 1:
         _loop(settings, engine, services, watch, stages)
     else:
         _loop_in_processes(settings, n_processes, watch, stages)
     return RunSummary(jobs.unfinished(engine), jobs.next_due_s(engine))
+
+
+def is_live(engine: Engine, label: str) -> bool:
+    """Asked of the catalog after the sandbox was seen: an older answer would not know a job claimed since."""
+    with session(engine, writing=False) as db:
+        return label in jobs.live_labels(db)
 
 
 def _loop(

@@ -1,5 +1,6 @@
 """The catalog's engine: one transaction a session, both databases alike, and a clear sentence for each bad catalog."""
 
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from db.engine import CatalogError, check, make_engine, session, upgrade
-from db.models import Repository, SourceKind
+from db.models import Outcome, Repository, RunState, RunStatus, SourceKind, TestOutcome, TestRun
 from tests.catalogs import BOTH, catalog_url, upgraded
 
 
@@ -209,3 +210,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CatalogError, match="SWEFACTORY_HOME"):
         upgrade(make_engine(f"sqlite:///{tmp_path / 'file' / 'sub' / 'catalog.db'}"))
+
+
+def test_a_test_id_longer_than_an_index_entry_is_kept_whole(engine: Engine) -> None:
+    test_id = f"tests/test_x.py::test[{random.Random(1).randbytes(6000).hex()}]"  # does not compress
+    with session(engine) as db:
+        run = TestRun(state=RunState.BEFORE, number=1, status=RunStatus.COMPLETED)
+        db.add(run)
+        db.flush()
+        db.add(TestOutcome(test_run_id=run.id or 0, test_id=test_id, test_digest="sha256:x", outcome=Outcome.PASSED))
+    with session(engine, writing=False) as db:
+        assert db.exec(select(TestOutcome.test_id)).one() == test_id

@@ -19,11 +19,11 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
 from db import jobs
-from db.engine import CatalogError, make_engine, session
+from db.engine import CatalogError, make_engine
 from db.models import StageName
 from swefactory.config import Settings
 from swefactory.errors import SwefactoryError
-from swefactory.pipeline import owner_name, run_job
+from swefactory.pipeline import is_live, owner_name, run_job
 from swefactory.stage import Services
 from swefactory.wiring import make_services
 from workers.app import DISPATCH, RUN
@@ -81,14 +81,8 @@ def _sweep_now_and_then(here: _Process) -> None:
     """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine."""
     if time.monotonic() - here.swept_at < _SWEEP_INTERVAL_S:
         return
-    here.services.sandboxes.sweep(lambda label: _is_live(here.engine, label))
+    here.services.sandboxes.sweep(lambda label: is_live(here.engine, label))
     here.swept_at = time.monotonic()
-
-
-def _is_live(engine: Engine, label: str) -> bool:
-    """Asked of the catalog after the sandbox was seen: an older answer would not know a job claimed since."""
-    with session(engine, writing=False) as db:
-        return label in jobs.live_labels(db)
 
 
 @contextmanager

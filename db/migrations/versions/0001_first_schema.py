@@ -277,11 +277,12 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("test_run_id", sa.Integer(), nullable=False),
         sa.Column("test_id", sa.Text(), nullable=False),
+        sa.Column("test_digest", sa.String(), nullable=False),
         sa.Column("outcome", _ENUM, nullable=False),
         sa.Column("duration_s", sa.Float(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["test_run_id"], ["test_run.id"], name="fk_test_outcome_test_run_id"),
         sa.PrimaryKeyConstraint("id", name="pk_test_outcome"),
-        sa.UniqueConstraint("test_run_id", "test_id", name="uq_test_outcome_test_run_id_test_id"),
+        sa.UniqueConstraint("test_run_id", "test_digest", name="uq_test_outcome_test_run_id_test_digest"),
     )
     op.create_index("ix_test_outcome_test_run_id", "test_outcome", ["test_run_id"], unique=False)
