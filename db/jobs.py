@@ -210,9 +210,9 @@ def unfinished(engine: Engine) -> int:
         return n
 
 
-def next_due_s(engine: Engine) -> float | None:
-    """Seconds until some job can be claimed, if none is added or ended before; 0 when one can be now, None when
-    all have ended."""
+def next_due_s(engine: Engine, stages: Collection[StageName] | None = None) -> float | None:
+    """Seconds until some job (of `stages`, None: of any) can be claimed, if none is added or ended before; 0 when one
+    can be now, None when all have ended."""
     due = case(
         (_C.state.in_(_WAITING), _C.not_before),
         (_C.state == JobState.DOING, _C.lease_until),
@@ -220,6 +220,8 @@ def next_due_s(engine: Engine) -> float | None:
     )
     with told(engine), reading(engine).connect() as connection:
         soonest = select(func.min(due, type_=UtcDateTime()), _now(connection)).where(_C.state.in_(OPEN))
+        if stages is not None:
+            soonest = soonest.where(_C.stage.in_(tuple(stages)))
         when: datetime | None
         when, now = connection.execute(soonest).one()
         return None if when is None else max(0.0, (when - now).total_seconds())

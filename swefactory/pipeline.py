@@ -117,7 +117,8 @@ def _enqueue(db: Session, saved: Saved, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How an embedded run ended: jobs left, and in how many seconds the first of them is due (None: none is)."""
+    """How an embedded run ended: jobs left of its stages, and in how many seconds the first of them is due (None:
+    none is)."""
 
     n_unfinished: int
     next_due_s: float | None
@@ -138,7 +139,10 @@ def run_embedded(
         _loop(settings, engine, services, watch, stages)
     else:
         _loop_in_processes(settings, n_processes, watch, stages)
-    return RunSummary(jobs.unfinished(engine), jobs.next_due_s(engine))
+    n_unfinished = sum(
+        n for (stage, state), n in jobs.counts(engine).items() if state in jobs.OPEN and (not stages or stage in stages)
+    )
+    return RunSummary(n_unfinished, jobs.next_due_s(engine, stages))
 
 
 def is_live(engine: Engine, label: str) -> bool:
@@ -155,7 +159,7 @@ def _loop(
         claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
         if claim is not None:
             _run_or_release(claim, engine, services)
-        elif watch or _soon(engine):
+        elif watch or _soon(engine, stages):
             time.sleep(_POLL_S)
         else:
             return
@@ -170,9 +174,10 @@ def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> No
         raise
 
 
-def _soon(engine: Engine) -> bool:
-    """Whether an unfinished job is due soon; one that another process works on counts, others may follow it."""
-    due_s = jobs.next_due_s(engine)
+def _soon(engine: Engine, stages: Sequence[StageName] | None) -> bool:
+    """Whether an unfinished job of these stages is due soon; one that another process works on counts, others may
+    follow it. Those of other stages do not: they would be waited for without end."""
+    due_s = jobs.next_due_s(engine, stages)
     return due_s is not None and due_s < _WORTH_WAITING_S
 
 
