@@ -169,14 +169,16 @@ def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> No
     """What somebody has to mend ends an embedded run at once: they are there to do it."""
     try:
         run_claimed(claim, engine, services)
-    except MENDABLE:
-        jobs.release(engine, claim)
+    except MENDABLE as error:
+        jobs.postpone(engine, claim, str(error), 0.0)
         raise
 
 
 def _soon(engine: Engine, stages: Sequence[StageName] | None) -> bool:
-    """Whether an unfinished job of these stages is due soon; one that another process works on counts, others may
-    follow it. Those of other stages do not: they would be waited for without end."""
+    """Whether an unfinished job of these stages is due soon, or another process works on one: others may follow it,
+    and when its process died it is taken up. Those of other stages do not count: they would be waited for for ever."""
+    if any(state is JobState.DOING and (not stages or stage in stages) for stage, state in jobs.counts(engine)):
+        return True
     due_s = jobs.next_due_s(engine, stages)
     return due_s is not None and due_s < _WORTH_WAITING_S
 
