@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,13 +25,22 @@ from swefactory.config import Settings
 from swefactory.wiring import make_sandboxes
 
 _HERE: dict[str, str] = {}
+_LEFT_OUT: list[str] = []
 
 
 def _absent(part: str, why: str) -> NoReturn:
     _HERE[part] = f"ABSENT: {why}"
-    if os.environ.get("SWEFACTORY_REQUIRE_REAL_PARTS"):
+    if _required():
         pytest.fail(f"real part {part} is required here but absent: {why}", pytrace=False)
     pytest.skip(f"{part} is absent: {why}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Notes what only some tests use, and every test that was left out."""
+    if report.passed and report.when == "call" and "test_agent_openhands" in report.nodeid:
+        _HERE["OpenHands"] = f"real, openhands-sdk {version('openhands-sdk')}"
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _LEFT_OUT.append(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -38,6 +48,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("real parts")
         for part, state in sorted(_HERE.items()):
             terminalreporter.write_line(f"{part:12} {state}")
+    if _LEFT_OUT and _required():
+        terminalreporter.write_line(f"{len(_LEFT_OUT)} tests were left out, and here none may be: {_LEFT_OUT[0]}, …")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _LEFT_OUT and _required():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _required() -> bool:
+    return bool(os.environ.get("SWEFACTORY_REQUIRE_REAL_PARTS"))
 
 
 def free_port() -> int:
@@ -79,10 +100,10 @@ def docker_engine() -> Any:
 
     try:
         client = docker.from_env()
-        version = client.version()["Version"]
+        engine_version = client.version()["Version"]
     except docker.errors.DockerException as error:
         _absent("docker", str(error).splitlines()[0])
-    _HERE["docker"] = f"real, engine {version}"
+    _HERE["docker"] = f"real, engine {engine_version}"
     return client
 
 
