@@ -187,6 +187,30 @@ class Materialised:
 
 
 @dataclass(frozen=True)
+class UvRun:
+    """How one run of uv ended: all it said is the result's output. `written` is the file it was to write, None when
+    no plain file is there. Where packages were built, their code could have changed both: `built`."""
+
+    result: CommandResult
+    written: bytes | None
+    built: bool
+
+
+class RunUv(Protocol):
+    """SandboxBackend.run_uv, for those who need no more of a sandbox."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun: ...
+
+
+@dataclass(frozen=True)
 class SandboxSpec:
     """What to open. The tree at `checkout` is copied to CHECKOUT_DIR (writable), `project` to PROJECT_DIR and
     `inputs` to INPUTS_DIR (both read-only inside). Nothing else of the host but the system's programs is visible."""
@@ -252,6 +276,21 @@ class SandboxBackend(Protocol):
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """Makes the environment unless it stands already; safe to call twice, also at once, and after a crash.
         Raises Rejected(BUILD_FAILED | NO_INTERPRETER), SandboxUnavailable, InfrastructureError."""
+        ...
+
+    def run_uv(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun:
+        """Runs `uv ARGUMENTS` in a folder that holds `files` (name -> text), with the network and the host's index
+        settings, for the interpreter of `python_version`; cache and interpreter are the sandbox's to add. Where it
+        must build a package, that code sees no secret, nothing of the host and no cache of another run. Answers with
+        what the file `writes` holds then. Raises Rejected(NO_INTERPRETER), SandboxUnavailable, InfrastructureError."""
         ...
 
     def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:

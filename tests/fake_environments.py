@@ -24,7 +24,9 @@ from swefactory.protocols import (
     CommandResult,
     EnvironmentSpec,
     Materialised,
+    RunUv,
     SandboxSpec,
+    UvRun,
 )
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -45,6 +47,27 @@ def need_registry(cache: Path) -> None:
     done = subprocess.run(command, input="iniconfig", capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def host_uv(cache: Path, pythons: Mapping[str, str]) -> RunUv:
+    """uv on this host, which isolates nothing."""
+
+    def run(
+        arguments: Sequence[str], *, files: Mapping[str, str], writes: str, python_version: str, timeout_s: float
+    ) -> UvRun:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="fake-environments-") as name:
+            folder = write_tree(Path(name), files)
+            options = ["--cache-dir", str(cache), "--python", pythons[python_version], "--no-python-downloads"]
+            done = subprocess.run(
+                [uv.find_uv_bin(), *arguments, *options],
+                cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s, check=False,
+            )  # fmt: skip
+            result = CommandResult(done.returncode, done.stdout, time.monotonic() - started)
+            written = folder / writes
+            return UvRun(result, written.read_bytes() if written.is_file() else None, built=True)
+
+    return run
 
 
 def _lifted(lock: str) -> list[str]:
@@ -136,10 +159,24 @@ class VenvBackend:
         self.built.append(spec.digest)
         return Materialised(place.name, 1, time.monotonic() - started, built=True)
 
-    def _uv(self, *arguments: str) -> None:
+    def run_uv(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun:
+        run = host_uv(self._cache(), self._pythons)
+        return run(arguments, files=files, writes=writes, python_version=python_version, timeout_s=timeout_s)
+
+    def _cache(self) -> Path:
         # Its own cache: one that another interpreter shares keeps what was built there.
-        cache = os.environ.get("SWEFACTORY_TEST_UV_CACHE") or str(self._folder / "uv-cache")
-        command = [uv.find_uv_bin(), *arguments, "--quiet", "--cache-dir", cache, "--no-python-downloads"]
+        return Path(os.environ.get("SWEFACTORY_TEST_UV_CACHE") or self._folder / "uv-cache")
+
+    def _uv(self, *arguments: str) -> None:
+        command = [uv.find_uv_bin(), *arguments, "--quiet", "--cache-dir", str(self._cache()), "--no-python-downloads"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=self._folder, check=False)
         assert done.returncode == 0, done.stderr
 

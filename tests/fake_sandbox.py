@@ -18,10 +18,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from db.models import RejectReason
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, diff, seal
 from swefactory.config import Settings
-from swefactory.errors import InfrastructureError
+from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
@@ -36,6 +37,7 @@ from swefactory.protocols import (
     Sandbox,
     SandboxBackend,
     SandboxSpec,
+    UvRun,
 )
 from swefactory.stage import Services
 
@@ -116,6 +118,17 @@ class HostBackend:
 
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         return Materialised(str(self._environments[spec.digest]), 0, 0.0, built=False)
+
+    def run_uv(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun:
+        raise Rejected(RejectReason.NO_INTERPRETER, f"nothing is resolved here, not even for Python {python_version}")
 
     def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
         return self._open(spec)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from db.models import RejectReason
-from swefactory.errors import Rejected, Transient
-from swefactory.protocols import ProjectLayout, Recipe
+from swefactory.errors import InfrastructureError, Rejected, Transient
+from swefactory.protocols import CommandResult, ProjectLayout, Recipe, RunUv, UvRun
 from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of
 from swefactory.recipes.python import RELEASES
 from swefactory.recipes.repairs import Request, next_request
-from tests.fake_environments import HERE, need_registry
+from tests.fake_environments import HERE, host_uv, need_registry
 
 
 def recipe(*requirements: str, at: str = "2024-05-01", name: str = "x", requires: tuple[str, ...] = ()) -> Recipe:
@@ -32,12 +32,15 @@ def recipe(*requirements: str, at: str = "2024-05-01", name: str = "x", requires
     )
 
 
+PYTHONS = {HERE: sys.executable}
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """uv's cache for this file; SWEFACTORY_TEST_UV_CACHE names a kept one."""
+def run_uv(tmp_path_factory: pytest.TempPathFactory) -> RunUv:
+    """uv with a cache for this file; SWEFACTORY_TEST_UV_CACHE names a kept one."""
     folder = Path(os.environ.get("SWEFACTORY_TEST_UV_CACHE") or tmp_path_factory.mktemp("uv"))
     need_registry(folder)
-    return folder
+    return host_uv(folder, PYTHONS)
 
 
 def versions(text: str) -> dict[str, str]:
@@ -45,8 +48,8 @@ def versions(text: str) -> dict[str, str]:
     return dict(pins)
 
 
-def test_a_lock_holds_what_existed_then_with_hashes_and_no_address(cache: Path) -> None:
-    locked = resolve(recipe("pytest"), cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+def test_a_lock_holds_what_existed_then_with_hashes_and_no_address(run_uv: RunUv) -> None:
+    locked = resolve(recipe("pytest"), run_uv=run_uv, timeout_s=120)
     found = versions(locked.text)
     assert (found["pytest"], found["pluggy"]) == ("8.2.0", "1.5.0")
     assert locked.n_packages == len(found) == len(package_names(locked.text))
@@ -54,42 +57,42 @@ def test_a_lock_holds_what_existed_then_with_hashes_and_no_address(cache: Path) 
     assert "://" not in locked.text
     assert locked.as_of == datetime(2024, 5, 3, tzinfo=UTC)
     assert locked.repairs == ()
-    again = resolve(recipe("pytest", at="2024-05-01T13:00"), cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    again = resolve(recipe("pytest", at="2024-05-01T13:00"), run_uv=run_uv, timeout_s=120)
     assert again.text == locked.text
 
 
-def test_the_project_itself_is_never_in_its_lock_but_its_requirements_are(cache: Path) -> None:
+def test_the_project_itself_is_never_in_its_lock_but_its_requirements_are(run_uv: RunUv) -> None:
     own = recipe("pytest", "iniconfig<2", name="Pluggy", requires=("iniconfig<2",))
-    locked = resolve(own, cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    locked = resolve(own, run_uv=run_uv, timeout_s=120)
     assert "pluggy" not in package_names(locked.text)
     assert versions(locked.text)["iniconfig"].startswith("1.")
 
 
-def test_a_pin_published_after_the_date_is_let_in_for_that_package_alone(cache: Path) -> None:
-    locked = resolve(recipe("iniconfig==2.0.0", "pluggy", at="2022-06-01"), cache_dir=cache, timeout_s=120)
+def test_a_pin_published_after_the_date_is_let_in_for_that_package_alone(run_uv: RunUv) -> None:
+    locked = resolve(recipe("iniconfig==2.0.0", "pluggy", at="2022-06-01"), run_uv=run_uv, timeout_s=120)
     assert versions(locked.text) == {"iniconfig": "2.0.0", "pluggy": "1.0.0"}
     assert locked.repairs == ("lift_date",)
 
 
-def test_pins_of_tests_that_clash_are_relaxed_and_those_of_the_project_are_not(cache: Path) -> None:
+def test_pins_of_tests_that_clash_are_relaxed_and_those_of_the_project_are_not(run_uv: RunUv) -> None:
     clashing = recipe("pytest==8.2.0", "pluggy==1.4.0", "iniconfig>=2", requires=("pluggy==1.4.0",))
-    locked = resolve(clashing, cache_dir=cache, timeout_s=120, interpreter=sys.executable)
+    locked = resolve(clashing, run_uv=run_uv, timeout_s=120)
     assert versions(locked.text)["pluggy"] == "1.4.0"
     assert locked.repairs == ("relax_pins",)
 
 
-def test_old_pytest_gets_a_dependency_that_was_uploaded_again(cache: Path) -> None:
-    locked = resolve(recipe("pytest", "pluggy<1", at="2019-05-01"), cache_dir=cache, timeout_s=120)
+def test_old_pytest_gets_a_dependency_that_was_uploaded_again(run_uv: RunUv) -> None:
+    locked = resolve(recipe("pytest", "pluggy<1", at="2019-05-01"), run_uv=run_uv, timeout_s=120)
     assert versions(locked.text)["pytest"] == "4.4.1"
     assert "allow_sdist" in locked.repairs
     later = max("2019-06-01", str(RELEASES[HERE]))  # build tools must know this Python
     assert locked.text.startswith(f"# exclude-newer: {later}T00:00:00Z\n")
 
 
-def test_what_cannot_be_resolved_is_a_verdict_with_the_resolvers_words(cache: Path) -> None:
+def test_what_cannot_be_resolved_is_a_verdict_with_the_resolvers_words(run_uv: RunUv) -> None:
     impossible = recipe("pluggy>=90", requires=("pluggy>=90",))
     with pytest.raises(Rejected, match="pluggy") as caught:
-        resolve(impossible, cache_dir=cache, timeout_s=120)
+        resolve(impossible, run_uv=run_uv, timeout_s=120)
     assert caught.value.reason is RejectReason.DEPENDENCIES_UNRESOLVABLE
 
 
@@ -97,7 +100,43 @@ def test_an_unreachable_registry_is_later_and_no_verdict(tmp_path: Path, monkeyp
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(Transient, match="registry"):
-        resolve(recipe("pytest"), cache_dir=tmp_path, timeout_s=120)
+        resolve(recipe("pytest"), run_uv=host_uv(tmp_path, PYTHONS), timeout_s=120)
+
+
+PIN = "a==1 \\\n    --hash=sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url=http://elsewhere/simple", "-e /", "b @ http://elsewhere/b.whl", "b==1 @ file:///b", "../b.whl",
+        "# exclude-newer: 2999-01-01T00:00:00Z", "b==1\r-r /etc/passwd", "b==1 ; a \u2028-r x", "-r /etc/passwd",
+    ],
+)  # fmt: skip
+def test_only_pins_and_hashes_become_a_lock(line: str) -> None:
+    def forged(built: bool) -> RunUv:
+        written = f"{PIN}\n{line}\n".encode()
+        return lambda *_, **__: UvRun(CommandResult(0, b"", 0.1), written, built)
+
+    with pytest.raises(Rejected, match="belongs in none"):
+        resolve(recipe("a"), run_uv=forged(built=True), timeout_s=120)
+    with pytest.raises(InfrastructureError, match="wrote"):
+        resolve(recipe("a"), run_uv=forged(built=False), timeout_s=120)
+
+
+@pytest.mark.parametrize("line", ["b==1!2.0+local ; python_version < '3.11' and sys_platform == 'win32'", ""])
+def test_every_line_that_uv_writes_may_be_in_a_lock(line: str) -> None:
+    written = f"{PIN}\n{line}\n".encode()
+    locked = resolve(
+        recipe("a"), run_uv=lambda *_, **__: UvRun(CommandResult(0, b"", 0.1), written, False), timeout_s=120
+    )
+    assert locked.text == written.decode()
+
+
+def test_a_resolver_that_takes_too_long_is_later_and_no_verdict() -> None:
+    slow = UvRun(CommandResult(None, b"", 120.0, timed_out=True), b"", False)
+    with pytest.raises(Transient, match="took longer than 120 s"):
+        resolve(recipe("a"), run_uv=lambda *_, **__: slow, timeout_s=120)
 
 
 def test_the_digest_changes_with_each_part_and_not_with_the_order_of_system_packages() -> None:
@@ -112,9 +151,9 @@ def test_the_digest_changes_with_each_part_and_not_with_the_order_of_system_pack
     assert len({one, *others}) == 4
 
 
-def test_two_instances_with_equal_locks_share_an_environment(cache: Path) -> None:
-    first = resolve(recipe("pluggy", at="2024-05-01"), cache_dir=cache, timeout_s=120)
-    second = resolve(recipe("pluggy", at="2024-05-20", name="y"), cache_dir=cache, timeout_s=120)
+def test_two_instances_with_equal_locks_share_an_environment(run_uv: RunUv) -> None:
+    first = resolve(recipe("pluggy", at="2024-05-01"), run_uv=run_uv, timeout_s=120)
+    second = resolve(recipe("pluggy", at="2024-05-20", name="y"), run_uv=run_uv, timeout_s=120)
     assert spec_of(recipe("pluggy"), first) == spec_of(recipe("pluggy", name="y"), second)
 
 

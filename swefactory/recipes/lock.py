@@ -11,29 +11,24 @@ is among its repairs and its first line is
 the bound for their build requirements; the month's end, so that one month's equal locks stay one environment. Who
 installs the lock lifts that bound for the packages in it, setuptools and wheel aside, which are within it.
 
-Risk: a release without a fitting wheel is resolved, and later installed, from its source distribution, which runs that
-*registry* package's build code, as an ordinary pip install does; never the repository's. Refusing source
-distributions is no answer: the resolver then takes older releases without a word (pytest 3.5 in 2019, because
-atomicwrites has no wheel), and a repository that means harm can name any package. Here that code gets an environment
-without our settings and secrets and an empty home; a registry address that carries credentials is the exception.
+A release without a fitting wheel is resolved, and later installed, from its source distribution, which runs the build
+code of that *registry* package, as an ordinary pip install does; never the repository's. Refusing source distributions
+is no answer: the resolver then takes older releases without a word (pytest 3.5 in 2019, because atomicwrites has no
+wheel), and a repository that means harm can name any package. So uv runs in a sandbox, through SandboxBackend.run_uv,
+and of what it leaves only lines that are pins and hashes become a lock.
 """
 
 import hashlib
-import os
 import re
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
 
-import uv
 from packaging.utils import canonicalize_name
 
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
-from swefactory.protocols import EnvironmentSpec, Recipe
+from swefactory.protocols import EnvironmentSpec, Recipe, RunUv, UvRun
 from swefactory.recipes.python import RELEASES
 from swefactory.recipes.repairs import Request, next_request
 
@@ -42,6 +37,10 @@ _MAX_REPAIRS = 12
 _TAIL_LINES = 12
 _EVER = "2999-01-01T00:00:00Z"
 _FORMAT = "swefactory environment 1"
+_LOCK = "lock.txt"
+_LOCK_LINE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+( ; [ !\"$-?A-\[\]-~]+)?( \\)?|    --hash=sha256:[0-9a-f]{64}( \\)?|"
+)
 
 # Published before, removed, and uploaded again later: their dates lie. Without this, old pytest falls back to 3.5.
 _UPLOADED_AGAIN = {"atomicwrites": datetime(2022, 7, 9, tzinfo=UTC)}
@@ -49,12 +48,6 @@ _UPLOADED_AGAIN = {"atomicwrites": datetime(2022, 7, 9, tzinfo=UTC)}
 _BUILD_TOOLS = ("setuptools", "wheel")
 _PEP_517 = datetime(2019, 3, 15, tzinfo=UTC)
 
-_PASSED = re.compile(
-    r"^(PATH|LANG|LC_ALL|SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT|REQUESTS_CA_BUNDLE|(https?|all|no)_proxy"
-    r"|UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_STRATEGY|FIND_LINKS|CONFIG_FILE|INSECURE_HOST|HTTP_\w+"
-    r"|NATIVE_TLS|SYSTEM_CERTS|OFFLINE|INDEX_\w+_(USERNAME|PASSWORD)))$",
-    re.IGNORECASE,
-)
 _UNREACHABLE = re.compile(
     r"error sending request|dns error|[Cc]onnection refused|operation timed out|HTTP status (?:server error|5\d\d|429)"
 )
@@ -70,12 +63,11 @@ class Locked:
     repairs: tuple[str, ...] = ()
 
 
-def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: str = "") -> Locked:
-    """Resolves the recipe as of its date. `interpreter` is a program of its Python version on this host; without one
-    the version number alone decides. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is
-    away."""
+def resolve(recipe: Recipe, *, run_uv: RunUv, timeout_s: float) -> Locked:
+    """Resolves the recipe as of its date. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is
+    away, and what `run_uv` raises."""
     bound = bound_of(recipe.as_of)
-    run = _Resolver(recipe, cache_dir, timeout_s, interpreter)
+    run = _Resolver(recipe, run_uv, timeout_s)
     request = Request(
         requirements=recipe.requirements,
         constraints=recipe.constraints,
@@ -87,7 +79,7 @@ def resolve(recipe: Recipe, *, cache_dir: Path, timeout_s: float, interpreter: s
     while True:
         code, lock, log = run.compile(request)
         if code == 0:
-            return _locked(_checked(lock), bound, (*recipe.repairs, *applied), run)
+            return _locked(lock, bound, (*recipe.repairs, *applied), run)
         if _UNREACHABLE.search(log):
             raise Transient(f"the package registry cannot be reached: {_tail(log, 2)}; check the network", 60)
         repaired = next_request(request, log) if len(applied) < _MAX_REPAIRS else None
@@ -142,37 +134,32 @@ class _Resolver:
     """uv, for one recipe: each run is a process of its own in an empty folder."""
 
     recipe: Recipe
-    cache_dir: Path
+    run_uv: RunUv
     timeout_s: float
-    interpreter: str
 
     def compile(self, request: Request, *options: str) -> tuple[int, str, str]:
         """Exit code, lock, log."""
-        self.cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="swefactory-lock-") as folder:
-            _write_inputs(Path(folder), request, self.recipe)
-            command = [uv.find_uv_bin(), *self._arguments(request), *options]
-            try:
-                done = subprocess.run(
-                    command, cwd=folder, env=_environment(os.environ, folder), capture_output=True, text=True,
-                    timeout=self.timeout_s, errors="replace", check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired as error:
-                name = self.recipe.layout.name
-                raise Transient(f"resolving {name} took longer than {self.timeout_s:.0f} s", 300) from error
-            return done.returncode, done.stdout, done.stderr.replace(folder, "")
+        name, version = self.recipe.layout.name, self.recipe.python_version
+        run = self.run_uv(
+            [*_arguments(request), *options],
+            files=_inputs(request, self.recipe), writes=_LOCK, python_version=version, timeout_s=self.timeout_s,
+        )  # fmt: skip
+        if run.result.timed_out:
+            raise Transient(f"resolving {name} took longer than {self.timeout_s:.0f} s", 300)
+        code, log = run.result.exit_code, run.result.output.decode(errors="replace")
+        if code is None:
+            raise InfrastructureError(f"the resolver was killed while it resolved {name}: {_tail(log, 2)}; try again")
+        return code, _checked(run) if code == 0 else "", log
 
-    def _arguments(self, request: Request) -> list[str]:
-        recipe = self.recipe
-        return [
-            "pip", "compile", "requirements.in", "--constraints", "constraints.txt", "--overrides", "overrides.txt",
-            *(["--python", self.interpreter] if self.interpreter else ["--python-version", recipe.python_version]),
-            "--no-python-downloads", "--cache-dir", str(self.cache_dir.resolve()), "--exclude-newer", request.before,
-            *(f"--exclude-newer-package={name}={day}" for name, day in sorted(request.lifted.items())),
-            *(f"--only-binary={name}" for name in sorted(request.wheels_only)),
-            "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--no-progress",
-            "--color=never", "--quiet",
-        ]  # fmt: skip
+
+def _arguments(request: Request) -> list[str]:
+    return [
+        "pip", "compile", "requirements.in", "--constraints", "constraints.txt", "--overrides", "overrides.txt",
+        "--output-file", _LOCK, "--exclude-newer", request.before,
+        *(f"--exclude-newer-package={name}={day}" for name, day in sorted(request.lifted.items())),
+        *(f"--only-binary={name}" for name in sorted(request.wheels_only)),
+        "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--color=never", "--quiet",
+    ]  # fmt: skip
 
 
 def _locked(lock: str, bound: datetime, repairs: tuple[str, ...], run: _Resolver) -> Locked:
@@ -185,24 +172,25 @@ def _locked(lock: str, bound: datetime, repairs: tuple[str, ...], run: _Resolver
     return Locked(_build_bound(bound, run.recipe.python_version) + lock, n_packages, bound, (*repairs, "allow_sdist"))
 
 
-def _write_inputs(folder: Path, request: Request, recipe: Recipe) -> None:
+def _inputs(request: Request, recipe: Recipe) -> dict[str, str]:
     own = canonicalize_name(recipe.layout.name)
-    (folder / "home").mkdir()
-    (folder / "requirements.in").write_text("".join(f"{line}\n" for line in request.requirements))
-    (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in request.constraints))
-    (folder / "overrides.txt").write_text(f'{own} ; python_version < "0"\n')  # never: the checkout is the only copy
+    return {
+        "requirements.in": "".join(f"{line}\n" for line in request.requirements),
+        "constraints.txt": "".join(f"{line}\n" for line in request.constraints),
+        "overrides.txt": f'{own} ; python_version < "0"\n',  # never: the checkout is the only copy
+    }
 
 
-def _environment(ours: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Only what reaches the registry: no token, no setting of ours, and an empty home."""
-    passed = {name: value for name, value in ours.items() if _PASSED.match(name)}
-    return {**passed, "HOME": f"{folder}/home", "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _checked(lock: str) -> str:
-    if "://" in lock:
-        raise InfrastructureError("the resolver wrote an address into a lock; is a requirement not cleaned?")
-    return lock
+def _checked(run: UvRun) -> str:
+    """The lock, when each of its lines may be in one. What was built beside uv could have written another."""
+    lock = "no file" if run.written is None else run.written.decode(errors="replace")
+    strange = next((line for line in lock.split("\n") if not _LOCK_LINE.fullmatch(line)), None)
+    if strange is None:
+        return lock
+    if run.built:
+        detail = f"a package that was built left in place of a lock what belongs in none: {strange!r:.200}"
+        raise Rejected(RejectReason.DEPENDENCIES_UNRESOLVABLE, detail)
+    raise InfrastructureError(f"the resolver wrote {strange!r:.200} into a lock; is a requirement not cleaned?")
 
 
 def _tail(log: str, n_lines: int) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
 from swefactory.image_files import ImagePins, load_pins
-from swefactory.protocols import EnvironmentSpec, Materialised, Sandbox, SandboxSpec
+from swefactory.protocols import EnvironmentSpec, Materialised, Sandbox, SandboxSpec, UvRun
+from swefactory.sandboxes import docker_resolution
 from swefactory.sandboxes.docker_container import (
     HOME_LABEL,
     JOB_LABEL,
@@ -89,6 +90,20 @@ class DockerBackend:
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend. The locator is the image's name; its size leaves out what environments share."""
         return self.images.environment(spec)
+
+    def run_uv(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun:
+        """See SandboxBackend."""
+        return docker_resolution.run_uv(
+            self.images, arguments, files=files, writes=writes, python_version=python_version, timeout_s=timeout_s
+        )
 
     def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
         """See SandboxBackend."""

@@ -34,7 +34,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Build:
-    """One `docker build`. `secrets` are files that the steps see and no image keeps."""
+    """One `docker build`. `secrets` are files that the steps see and no image keeps. With `output` no image is made:
+    its files are written there, as a tar."""
 
     context: Path
     dockerfile: Path
@@ -42,6 +43,7 @@ class Build:
     arguments: Mapping[str, str]
     labels: Mapping[str, str]
     secrets: Mapping[str, Path]
+    output: Path | None = None
 
 
 class Engine:
@@ -108,7 +110,8 @@ class Engine:
 
     def build(self, build: Build, timeout_s: float) -> CommandResult:
         """Runs to its end; the caller reads the result. The tag is set only by a build that succeeded."""
-        argv = ["docker", "build", "--progress", "plain", "--file", str(build.dockerfile), "--tag", build.tag]
+        argv = ["docker", "build", "--progress", "plain", "--file", str(build.dockerfile)]
+        argv += ["--tag", build.tag] if build.output is None else ["--output", f"type=tar,dest={build.output}"]
         for option, values in (("--build-arg", build.arguments), ("--label", {LABEL: "1", **build.labels})):
             for name, value in sorted(values.items()):
                 argv += [option, f"{name}={value}"]

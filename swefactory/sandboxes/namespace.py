@@ -2,7 +2,7 @@
 
 CACHE/environments/HEX/          one environment: env/ (a virtual environment) and environment.json, see venvs.py
 CACHE/sandboxes/LABEL~RANDOM/    one open sandbox: what is writable inside, and the plans of its commands
-
+CACHE/resolver/                  where locks are resolved, see resolution.py
 """
 
 import contextlib
@@ -29,12 +29,14 @@ from swefactory.protocols import (
     Materialised,
     Sandbox,
     SandboxSpec,
+    UvRun,
 )
 from swefactory.sandboxes.groups import Group, find_group, make_group
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Owner, obstacle, owner
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
-from swefactory.sandboxes.venvs import Venvs, hidden_packages
+from swefactory.sandboxes.resolution import Resolutions
+from swefactory.sandboxes.venvs import Venvs, hidden_packages, interpreter_of
 
 _WRITABLE = {"testbed": CHECKOUT_DIR, "results": RESULTS_DIR, "tmp": "/tmp", "home": "/home"}  # noqa: S108
 _SHOWN = {"project": PROJECT_DIR, "inputs": INPUTS_DIR}
@@ -66,6 +68,7 @@ class NamespaceBackend:
         self._cache = cache_dir.resolve()
         self._extra_folders = tuple(extra_interpreter_folders)
         self._venvs = Venvs(self._cache, (uv_cache or self._cache / "uv").resolve(), build_timeout_s)
+        self._resolutions = Resolutions(self._cache / "resolver")
         self._use_control_groups = use_control_groups
         self._lock = threading.Lock()
         self._interpreters: dict[str, Interpreter] | None = None
@@ -87,6 +90,22 @@ class NamespaceBackend:
         """See SandboxBackend. The locator is the environment's folder."""
         self._require()
         return self._venvs.materialise(spec, self._found())
+
+    def run_uv(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        writes: str,
+        python_version: str,
+        timeout_s: float,
+    ) -> UvRun:
+        """See SandboxBackend."""
+        self._require()
+        interpreter = interpreter_of(python_version, self._found())
+        return self._resolutions.run(
+            arguments, files=files, writes=writes, interpreter=interpreter, timeout_s=timeout_s
+        )
 
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
@@ -117,6 +136,7 @@ class NamespaceBackend:
                 _remove(folder, find_group(folder.name))
                 n_removed += 1
         self._venvs.sweep()
+        self._resolutions.sweep()
         return n_removed
 
     def _require(self) -> None:

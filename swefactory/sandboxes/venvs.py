@@ -67,7 +67,7 @@ class Venvs:
         with _locked(target.with_name(f".{target.name}.lock")):
             built, log = not (target / "environment.json").exists(), ""
             if built:
-                log = self._build(spec, _interpreter(spec, interpreters), target)
+                log = self._build(spec, interpreter_of(spec.python_version, interpreters), target)
         size = json.loads((target / "environment.json").read_text())["size_bytes"]
         return Materialised(str(target), size, time.monotonic() - started, built, log)
 
@@ -225,15 +225,16 @@ def hidden_packages(prefix: Path) -> tuple[str, ...]:
     return tuple(sorted({str(folder) for folder in folders if folder.is_dir() and not folder.is_symlink()}))
 
 
-def _interpreter(spec: EnvironmentSpec, interpreters: Mapping[str, Interpreter]) -> Interpreter:
-    found = interpreters.get(spec.python_version)
+def interpreter_of(version: str, interpreters: Mapping[str, Interpreter]) -> Interpreter:
+    """Raises Rejected(NO_INTERPRETER) where there is none that uv serves."""
+    found = interpreters.get(version)
     if found is None:
         have = ", ".join(interpreters) or "none"
-        detail = f"no Python {spec.python_version} on this machine (found: {have}); install it, for instance with pyenv"
+        detail = f"no Python {version} on this machine (found: {have}); install it, for instance with pyenv"
         raise Rejected(RejectReason.NO_INTERPRETER, detail)
     if found.full_version < (3, 6):
         detail = (
-            f"the namespace sandbox cannot make an environment for Python {spec.python_version}: uv serves 3.6 and "
+            f"the namespace sandbox cannot make an environment for Python {version}: uv serves 3.6 and "
             "newer; use the docker sandbox"
         )
         raise Rejected(RejectReason.NO_INTERPRETER, detail)

@@ -130,14 +130,7 @@ def _tree(services: Services, subject: EnvironmentInput) -> tuple[Path, Path]:
 
 
 def _resolve(services: Services, recipe: Recipe) -> Locked:
-    place = services.sandboxes.pythons().get(recipe.python_version, "")
-    settings = services.settings
-    return resolve(
-        recipe,
-        cache_dir=settings.cache_dir / "resolver",  # not a sandbox's: what builds there must not reach resolutions
-        timeout_s=settings.build_timeout_s,
-        interpreter=place if Path(place).is_file() else "",
-    )
+    return resolve(recipe, run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
 
 
 # ---------------------------------------------------------------- repairs that need more than the resolver's words
