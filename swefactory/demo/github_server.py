@@ -8,12 +8,10 @@ import hashlib
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +19,7 @@ from swefactory.checkouts import git_environment
 from swefactory.demo import payloads
 from swefactory.demo.graphql import QueryError, answer
 from swefactory.demo.history import DemoHistory
+from swefactory.demo.loopback import QuietHandler, serving
 
 _CHUNK = 65536
 
@@ -43,26 +42,14 @@ def github_server(history: DemoHistory, *, token: str = "", former_names: tuple[
         wanted_token = token
         formerly = former_names
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     served: DemoHistory
     wanted_token: str
     formerly: tuple[str, ...]
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal belongs to the demo."""
 
     def do_GET(self) -> None:
         if ".git/" in self.path:
@@ -77,11 +64,6 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self._body()
         self._send(self._checked() or self._graphql(body))
-
-    @property
-    def _url(self) -> str:
-        assert isinstance(self.server, ThreadingHTTPServer)
-        return f"http://127.0.0.1:{self.server.server_port}"
 
     def _checked(self) -> Answer | None:
         given = (self.headers.get("Authorization") or "").split(" ")[-1]
@@ -101,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             return _NOT_FOUND
         name, rest = match[1], match[2]
         if name in self.formerly:
-            target = f"{self._url}/repos/{self.served.name}{rest}"
+            target = f"{self.url}/repos/{self.served.name}{rest}"
             return Answer({"message": "Moved Permanently", "url": target}, 301, {"Location": target})
         if name.lower() != self.served.name.lower():
             return _NOT_FOUND
@@ -114,18 +96,18 @@ class _Handler(BaseHTTPRequestHandler):
         pulls = {str(found.number): found for found in self.served.pull_requests}
         match parts:
             case []:
-                return Answer(payloads.repository(self.served, self._url))
+                return Answer(payloads.repository(self.served, self.url))
             case ["issues", number] if number in issues:
-                return Answer(payloads.issue(self.served, issues[number], self._url))
+                return Answer(payloads.issue(self.served, issues[number], self.url))
             case ["issues", number] if number in pulls:
-                pull = payloads.pull_request(self.served, pulls[number], self._url)
+                pull = payloads.pull_request(self.served, pulls[number], self.url)
                 return Answer({**pull, "comments": 0, "pull_request": {"url": pull["url"]}})
             case ["issues", number, "comments"] if number in issues:
-                return payloads.comments(self.served, issues[number], self._url)
+                return payloads.comments(self.served, issues[number], self.url)
             case ["pulls"]:
-                return [payloads.pull_request(self.served, pulls[n], self._url) for n in sorted(pulls, key=int)]
+                return [payloads.pull_request(self.served, pulls[n], self.url) for n in sorted(pulls, key=int)]
             case ["pulls", number] if number in pulls:
-                return Answer(payloads.pull_request(self.served, pulls[number], self._url))
+                return Answer(payloads.pull_request(self.served, pulls[number], self.url))
             case ["pulls", number, "files"] if number in pulls:
                 return [{"filename": path, "status": "modified"} for path in pulls[number].files]
             case ["pulls", number, "commits"] if number in pulls:
@@ -139,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {}
         if page * size < len(rows):
             path = urlsplit(self.path).path
-            headers["Link"] = f'<{self._url}{path}?per_page={size}&page={page + 1}>; rel="next"'
+            headers["Link"] = f'<{self.url}{path}?per_page={size}&page={page + 1}>; rel="next"'
         return Answer(rows[(page - 1) * size : page * size], headers=headers)
 
     # ------------------------------------------------------------ GraphQL
@@ -147,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _graphql(self, body: bytes) -> Answer:
         try:
             asked = json.loads(body)
-            data = answer(asked["query"], asked.get("variables") or {}, payloads.graph(self.served, self._url))
+            data = answer(asked["query"], asked.get("variables") or {}, payloads.graph(self.served, self.url))
         except (ValueError, KeyError, QueryError) as error:
             return Answer({"errors": [{"message": str(error)}]})
         if data.get("repository", 0) is None:

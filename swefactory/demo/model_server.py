@@ -5,11 +5,11 @@ It solves "negative spans" (#1), makes a plausible mistake on "60 minutes" (#6),
 """
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from swefactory.demo.loopback import QuietHandler, serving
 
 MODEL = "scripted"
 _CHARACTERS_PER_TOKEN = 4
@@ -86,7 +86,8 @@ def reply(messages: Sequence[Mapping[str, Any]]) -> Call:
     scripts = [script for issue, script in _SCRIPTS if issue in text]
     script = scripts[0] if scripts else _GIVES_UP
     n_said = sum(message.get("role") == "assistant" for message in messages)
-    return script[min(n_said, len(script) - 1)]
+    call: Call = script[min(n_said, len(script) - 1)]
+    return call
 
 
 @contextmanager
@@ -97,25 +98,13 @@ def model_server(*, api_key: str = "", status: int = 200) -> Iterator[str]:
         wanted_key = api_key
         refusal = status
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield f"{url}/v1"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     wanted_key: str
     refusal: int
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal belongs to the demo."""
 
     def do_GET(self) -> None:
         self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
