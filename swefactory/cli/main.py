@@ -1,6 +1,7 @@
 """`swefactory`: the admin's command line. One property: a foreseen error is one sentence and its exit code.
 
-Exit codes: 0 ok, 1 findings, 2 usage, 3 infrastructure, 130 interrupted.
+Exit codes: 0 ok, 1 findings, 2 usage, 3 infrastructure, 130 interrupted. A rejected subject is a verdict and leaves 0;
+work that had to be put off (a rate limit, an outage, a full disk) leaves 3.
 """
 
 import logging

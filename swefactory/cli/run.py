@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 from sqlalchemy import Engine
+from sqlmodel import col, select
 
 from db import jobs, queries
-from db.models import JobState, StageName
+from db.engine import session
+from db.models import Job, JobState, Repository, StageName
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import STAGE_COLUMNS, console, progress, show, stage_rows
 from swefactory.errors import InfrastructureError
@@ -21,15 +23,20 @@ def run(
 ) -> None:
     """Do the queued jobs here, with no broker: the embedded mode.
 
-    Stop it at any time with Ctrl-C and run it again: nothing is lost.
+    Stop it at any time with Ctrl-C and run it again: nothing is lost. Ends with 0 when each job has ended, rejected
+    ones too; with 3 when some wait (a rate limit, an outage, a full disk) or are dead.
 
     Examples: `swefactory run` · `swefactory run -j 4` · `swefactory run --watch` · `swefactory run --stage crawl`
     """
     current = settings(sandbox=sandbox)
     with catalog(current) as engine:
+        names = _names(engine)
         with progress(engine):
             summary = run_embedded(current, engine, n_processes=n_processes, watch=watch, stages=stages)
         _print_stages(engine, as_json=False)
+        for repository_id, name in _names(engine).items():
+            if (former := names.get(repository_id, name)) != name:
+                console.print(f"{former} is called {name} now; it is under watch by that name")
         _explain(engine, summary)
 
 
@@ -45,22 +52,44 @@ def status(as_json: AsJson = False) -> None:
             show(columns, rows, as_json=False, title="funnel", empty="no repository yet")
 
 
+def _names(engine: Engine) -> dict[int | None, str]:
+    with session(engine) as db:
+        return {row.id: row.name for row in db.exec(select(Repository))}
+
+
 def _print_stages(engine: Engine, *, as_json: bool) -> None:
+    """The jobs of each stage; for people also why a repository was not crawled: most often its name is misspelt."""
     rows = stage_rows(jobs.counts(engine))
     show(STAGE_COLUMNS, rows, as_json=as_json, title="jobs", empty="none; queue a repository: swefactory repo add")
+    if as_json:
+        return
+    with session(engine) as db:
+        rejected = select(Job).where(Job.stage == StageName.CRAWL, Job.state == JobState.REJECTED)
+        for job in db.exec(rejected.order_by(col(Job.id))):
+            console.print(f"crawl rejected: {job.message}", markup=False, soft_wrap=True)
 
 
 def _explain(engine: Engine, summary: RunSummary) -> None:
-    """What is left, and what to do about it. Dead jobs are our fault: exit code 3."""
+    """What is left, and what to do about it. Work that could not be done now is no success: exit code 3."""
     n_dead = sum(n for (_, state), n in jobs.counts(engine).items() if state is JobState.DEAD)
-    if summary.n_unfinished and summary.next_due_s is not None:
-        console.print(
-            f"{summary.n_unfinished} jobs wait, the first for {max(0, summary.next_due_s):.0f} s more: "
-            "`swefactory query waiting` says why; run again then, or use --watch"
-        )
+    left = []
     if n_dead:
-        raise InfrastructureError(
-            f"{n_dead} jobs are dead after their last attempt: `swefactory query dead` says why, "
-            "`swefactory job retry --dead` tries them again"
+        left.append(
+            f"{n_dead} {'job is' if n_dead == 1 else 'jobs are'} dead after the last attempt: `swefactory query dead` "
+            "says why, `swefactory job retry --dead` tries again"
         )
+    if summary.n_unfinished and summary.next_due_s is not None:
+        left.append(
+            f"{summary.n_unfinished} {'job waits' if summary.n_unfinished == 1 else 'jobs wait'}, the first for "
+            f"{summary.next_due_s:.0f} s more ({_why(engine)}); nothing is lost: run again then, or use --watch"
+        )
+    if left:
+        raise InfrastructureError("; ".join(left))
     console.print("next: swefactory status · swefactory query rejections · swefactory instance list")
+
+
+def _why(engine: Engine) -> str:
+    """What the first job that waits says; the query has the others."""
+    _, rows = queries.run(engine, "waiting")
+    messages = [str(row[-1]).strip().splitlines()[-1] for row in rows if str(row[-1]).strip()]
+    return messages[0] if messages else "`swefactory query waiting` says why"
