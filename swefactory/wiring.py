@@ -12,7 +12,8 @@ from swefactory.stage import Services
 
 def make_services(settings: Settings) -> Services:
     """The real parts, as `settings` ask for them. Opens no connection yet."""
-    checkouts = Checkouts(settings.mirrors, settings.cache_dir, settings.github_token.get_secret_value())
+    token = settings.github_token.get_secret_value()
+    checkouts = Checkouts(settings.mirrors, settings.cache_dir, token, settings.github_url)
     return Services(
         settings=settings,
         sources=make_sources(settings, checkouts),
