@@ -16,6 +16,8 @@ from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
 from swefactory.pipeline import interrupt_once
 
+EXIT_INTERRUPTED = 130
+
 app = typer.Typer(
     name="swefactory",
     no_args_is_help=True,
@@ -62,9 +64,11 @@ def main() -> None:
     interrupt_once()
     try:
         app()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer turns the first into the second
+        if isinstance(ended, SystemExit) and ended.code != EXIT_INTERRUPTED:
+            raise
         errors.print("interrupted: what was being worked on was given back; go on with `swefactory run`")
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         code = exit_code(error)
         if code is None:
