@@ -396,9 +396,7 @@ class SandboxContract:
         secret.write_text("sk-TEST-planted")
         secret.chmod(0o644)
         hidden = [secret, source / "checkout", Path.home() / ".bashrc", Path.home() / ".ssh", Path(__file__)]
-        hidden += [
-            Path(p) for p in ("/etc/shadow", "/var/run/docker.sock", "/run/docker.sock", "/var/log")
-        ]
+        hidden += [Path(p) for p in ("/etc/shadow", "/var/run/docker.sock", "/run/docker.sock", "/var/log")]
         for path in hidden:
             assert shared.run(["/bin/ls", str(path)], timeout_s=30).exit_code != 0, path
 
