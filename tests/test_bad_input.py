@@ -221,12 +221,13 @@ def test_an_unreadable_diff_is_rejected_a_binary_one_kept_and_the_others_go_on(t
     work = WorkRepository(tmp_path / "tool")
     base = work.commit("Begin", {"tool.py": "x = 1\n", "tests/test_tool.py": "def test_x(): pass\n"})
     heads = []
-    for number, more in enumerate(
-        ({}, {"tests/data.bin": bytes(range(256)) * 4}, {"big.txt": ("word " * 2000 + "\n") * 510})
-    ):
+    contents: list[dict[str, str | bytes | None]] = [
+        {}, {"tests/data.bin": bytes(range(256)) * 4}, {"big.txt": ("word " * 2000 + "\n") * 510},
+    ]  # fmt: skip
+    for number, more in enumerate(contents):
         work.branch(f"topic-{number}")
         files: dict[str, str | bytes | None] = {"tool.py": f"x = {number + 2}\n", "tests/test_tool.py": "assert 1\n"}
-        heads.append(work.commit("Change", files | dict(more)))
+        heads.append(work.commit("Change", files | more))
     pulls = [_merged(number + 1, base, head) for number, head in enumerate(heads)]
     pulls.append(_merged(4, "e" * 40, "f" * 40))
     with serving(FakeGitHub(nodes=pulls)) as fake:
