@@ -54,8 +54,10 @@ attempt("have it in our own", lambda: PLANTED in str(os.environ))
 attempt("read shadow", lambda: open("/etc/shadow").read())
 attempt("be root", lambda: os.getuid() == 0)
 attempt("become root", lambda: os.setuid(0) is None)
-for place in (os.path.dirname(HOST_FILE), "/usr", "/etc", "/", "/opt", LINKS):
+for place in ("/usr", "/etc", "/", "/opt", LINKS):
     attempt("write to " + place, lambda: write(place + "/poison"))
+# Inside, a private folder of that name may be there, as the one above LINKS: the host's own is looked at afterwards.
+attempt("", lambda: write(os.path.dirname(HOST_FILE) + "/poison") and False)
 for place in glob.glob("/opt/cache/**/", recursive=True) + glob.glob("/cache/**/", recursive=True):
     attempt("", lambda: write(place + "/poison") and False)
 """
@@ -142,6 +144,17 @@ def test_build_code_of_a_resolved_package_reads_and_writes_nothing_of_the_host(
     locked = resolve(wanting(backend, "hostile"), run_uv=backend.run_uv, timeout_s=300)
     assert package_names(locked.text) == ("hostile", "witness")  # it ran, to its end
     assert not list(host_file.parent.rglob("poison"))
+
+
+def test_nothing_is_built_beside_the_cache_that_runs_share(backend: SandboxBackend, links: Path) -> None:
+    hostile(links, "pass")
+    for name, built in (("witness", False), ("hostile", True), ("hostile", True)):
+        run = backend.run_uv(
+            ["pip", "compile", "in", "--output-file", "out", "--no-header", "--no-annotate", "--quiet"],
+            files={"in": f"{name}\n"}, writes="out", python_version=wanting(backend).python_version, timeout_s=300,
+        )  # fmt: skip
+        assert run.written in (b"witness==1\n", b"hostile==1\nwitness==1\n")
+        assert run.built is built
 
 
 def test_what_a_build_does_to_its_cache_is_gone_with_it(namespace_backend: Any, links: Path, tmp_path: Path) -> None:
