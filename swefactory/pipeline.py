@@ -155,14 +155,18 @@ def _loop(
     settings: Settings, engine: Engine, services: Services, watch: bool, stages: Sequence[StageName] | None
 ) -> None:
     owner = owner_name()
-    while True:
-        claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
-        if claim is not None:
-            _run_or_release(claim, engine, services)
-        elif watch or _soon(engine, stages):
-            time.sleep(_POLL_S)
-        else:
-            return
+    try:
+        while True:
+            claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
+            if claim is not None:
+                _run_or_release(claim, engine, services)
+            elif watch or _soon(engine, stages):
+                time.sleep(_POLL_S)
+            else:
+                return
+    except KeyboardInterrupt:
+        jobs.release_all(engine, owner)
+        raise
 
 
 def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> None:
