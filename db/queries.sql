@@ -71,6 +71,38 @@ WHERE job.state = 'rejected' AND (CAST(:repository AS TEXT) IS NULL OR repositor
 GROUP BY job.stage, job.reason, repository.name
 ORDER BY n DESC, job.stage, job.reason, repository.name;
 
+-- name: rejected
+-- Each dropped subject with its reason in full.
+WITH subject AS (
+    SELECT 'crawl' AS stage, repository.id AS subject_id, repository.name AS repository, NULL AS pull_request
+    FROM repository
+    UNION ALL
+    SELECT 'candidate', pull_request.id, repository.name, pull_request.number
+    FROM pull_request JOIN repository ON repository.id = pull_request.repository_id
+    UNION ALL
+    SELECT 'environment', task_instance.id, repository.name, pull_request.number
+    FROM task_instance
+    JOIN pull_request ON pull_request.id = task_instance.pull_request_id
+    JOIN repository ON repository.id = task_instance.repository_id
+    UNION ALL
+    SELECT 'validation', task_instance.id, repository.name, pull_request.number
+    FROM task_instance
+    JOIN pull_request ON pull_request.id = task_instance.pull_request_id
+    JOIN repository ON repository.id = task_instance.repository_id
+    UNION ALL
+    SELECT step.stage, rollout.id, repository.name, pull_request.number
+    FROM (SELECT 'rollout' AS stage UNION ALL SELECT 'grade') AS step
+    CROSS JOIN rollout
+    JOIN task_instance ON task_instance.id = rollout.task_instance_id
+    JOIN pull_request ON pull_request.id = task_instance.pull_request_id
+    JOIN repository ON repository.id = task_instance.repository_id
+)
+SELECT subject.repository, subject.pull_request, job.stage, job.reason, job.message
+FROM job
+JOIN subject ON subject.stage = job.stage AND subject.subject_id = job.subject_id
+WHERE job.state = 'rejected' AND (CAST(:repository AS TEXT) IS NULL OR subject.repository = :repository)
+ORDER BY subject.repository, subject.pull_request, job.stage;
+
 -- name: instances
 -- Each task instance: its status, what it runs on, and how many tests judge it.
 SELECT

@@ -95,7 +95,7 @@ def end_a_job(engine: Engine, stage: StageName, subject_id: int, reason: RejectR
         jobs.fail(engine, claim, "disk full")
         return
     with session(engine) as db:
-        jobs.reject(db, claim, reason, "")
+        jobs.reject(db, claim, reason, "it is so")
 
 
 def test_every_query_has_a_name_and_says_what_it_answers() -> None:
@@ -148,6 +148,17 @@ def test_rejections_name_stage_reason_and_repository(engine: Engine) -> None:
         ("crawl", "repository_not_found", 1, "acme/empty"),
         ("environment", "build_failed", 1, "pallets/click"),
         ("grade", "patch_does_not_apply", 1, "pallets/click"),
+    ]
+
+
+def test_each_rejected_subject_is_named_with_its_reason(engine: Engine) -> None:
+    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND)
+    end_a_job(engine, StageName.ENVIRONMENT, 2, RejectReason.BUILD_FAILED)
+    end_a_job(engine, StageName.GRADE, 1, RejectReason.PATCH_DOES_NOT_APPLY)
+    assert rows(engine, "rejected") == [
+        ("acme/empty", None, "crawl", "repository_not_found", "it is so"),
+        ("pallets/click", 1, "grade", "patch_does_not_apply", "it is so"),
+        ("pallets/click", 2, "environment", "build_failed", "it is so"),
     ]
 
 

@@ -172,5 +172,5 @@ def _next(home: Path, servers: DemoServers) -> None:
     command = f"SWEFACTORY_HOME={home} {Path(sys.argv[0])}"
     console.print("\n[bold]next[/]")
     console.print(f"{command} instance show {servers.history.instance_id(_SOLVED)}", soft_wrap=True)
-    console.print(f"{command} query rejections", soft_wrap=True)
+    console.print(f"{command} query rejected", soft_wrap=True)
     console.print(f"{command} rollout list", soft_wrap=True)

@@ -85,7 +85,7 @@ def _explain(engine: Engine, summary: RunSummary) -> None:
         )
     if left:
         raise InfrastructureError("; ".join(left))
-    console.print("next: swefactory status · swefactory query rejections · swefactory instance list")
+    console.print("next: swefactory status · swefactory query rejected · swefactory instance list")
 
 
 def _why(engine: Engine) -> str:
