@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite at HOME/catalog.db")
     redis_url: str = "redis://127.0.0.1:6379/0"
 
-    github_url: str = Field(default="https://api.github.com", description="REST base URL; GraphQL is beside it")
+    github_url: str = Field(
+        default="https://api.github.com", pattern="^https?://", description="REST base URL; GraphQL is beside it"
+    )
     github_token: SecretStr = SecretStr("")
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
@@ -48,7 +50,11 @@ class Settings(BaseSettings):
     sandbox_disk_bytes: int = 4 * 2**30
     log_cap_bytes: int = 8 * 2**20
 
-    model_url: str = Field(default="", description="base URL of an OpenAI-compatible server; empty: LiteLLM's own")
+    model_url: str = Field(
+        default="",
+        pattern="^(https?://|$)",
+        description="base URL of an OpenAI-compatible server; empty: LiteLLM's own",
+    )
     model_api_key: SecretStr = SecretStr("")
 
     lease_s: float = Field(default=60, gt=1)

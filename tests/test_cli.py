@@ -120,10 +120,11 @@ def test_a_database_that_does_not_answer_hides_the_password(home: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_a_setting_that_makes_no_sense_is_named(home: Path) -> None:
-    ran = run(home, "status", SWEFACTORY_SANDBOX="chroot")
+@pytest.mark.parametrize(("name", "value"), [("SWEFACTORY_SANDBOX", "chroot"), ("SWEFACTORY_GITHUB_URL", "nonsense")])
+def test_a_setting_that_makes_no_sense_is_named(home: Path, name: str, value: str) -> None:
+    ran = run(home, "status", **{name: value})
     assert ran.returncode == 2
-    assert "SWEFACTORY_SANDBOX" in ran.stderr
+    assert name in ran.stderr
 
 
 def test_a_read_only_catalog_is_one_sentence(home: Path, tmp_path: Path) -> None:
