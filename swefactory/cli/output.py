@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Event, Thread
+from typing import Literal
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -58,10 +60,19 @@ def show_one(facts: Mapping[str, Cell], *, as_json: bool) -> None:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str = "") -> Table:
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    """Headers fold at their words, the first column, which names the subject, not at all."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for number, name in enumerate(columns):
         numeric = all(isinstance(row[number], int | float) or row[number] is None for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(_text(cell).replace("[", r"\[") for cell in row))
     return table
