@@ -177,16 +177,6 @@ def release(engine: Engine, claim: Claim) -> JobState | None:
     return _put_back(engine, claim, JobState.TODO, "interrupted", attempt=_C.attempt - 1)
 
 
-def release_all(engine: Engine, owner: str) -> int:
-    """As `release`, for whatever `owner` holds: an interrupt may fall between a claim and the first line that knows
-    of it. Returns how many."""
-    with told(engine), engine.begin() as connection:
-        held = update(_JOB).where(_C.lease_owner == owner, _C.state == JobState.DOING)
-        values: dict[str, Any] = {"state": JobState.TODO, "message": "interrupted", "attempt": _C.attempt - 1}
-        back = held.values(**values, lease_owner="", lease_until=None, not_before=_now(connection))
-        return connection.execute(back).rowcount
-
-
 def dispatchable(
     engine: Engine, limits: Mapping[StageName, int], *, hint_s: float = 120.0
 ) -> list[tuple[int, StageName]]:

@@ -27,6 +27,7 @@ from db.engine import make_engine, session
 from db.models import JobState, StageName
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError
+from swefactory.interrupts import deferred, interruptible
 from swefactory.stage import Saved, Services, Stage
 from swefactory.stages import candidates, crawl, environments, grades, rollouts, validation
 from swefactory.wiring import make_services
@@ -97,7 +98,8 @@ def _work(stage: Stage[Any, Any], claim: jobs.Claim, engine: Engine, services: S
     with session(engine) as db:
         subject = stage.load(db, claim.subject_id)
     try:
-        output = stage.work(services, subject)
+        with interruptible():
+            output = stage.work(services, subject)
     except Rejected as verdict:
         output = verdict
     with session(engine) as db:
@@ -155,18 +157,18 @@ def _loop(
     settings: Settings, engine: Engine, services: Services, watch: bool, stages: Sequence[StageName] | None
 ) -> None:
     owner = owner_name()
-    try:
+    with deferred():
         while True:
+            with interruptible():
+                pass  # a signal that came while the last job was saved
             claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
             if claim is not None:
                 _run_or_release(claim, engine, services)
             elif watch or _soon(engine, stages):
-                time.sleep(_POLL_S)
+                with interruptible():
+                    time.sleep(_POLL_S)
             else:
                 return
-    except KeyboardInterrupt:
-        jobs.release_all(engine, owner)
-        raise
 
 
 def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> None:

@@ -5,11 +5,7 @@ process that works: made before the fork they would be shared by all children.
 """
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,6 +19,7 @@ from db.engine import CatalogError, make_engine
 from db.models import StageName
 from swefactory.config import Settings
 from swefactory.errors import SwefactoryError
+from swefactory.interrupts import deferred
 from swefactory.pipeline import is_live, owner_name, run_job
 from swefactory.stage import Services
 from swefactory.wiring import make_services
@@ -55,7 +52,7 @@ def run(job_id: int) -> None:
     """Looks at one job: claims it if it is still to be claimed, and runs it to its end."""
     here = _process(os.getpid())
     _sweep_now_and_then(here)
-    with _interruptible():
+    with deferred():
         state = run_job(job_id, settings=here.settings, engine=here.engine, owner=here.owner, services=here.services)
     _log.info("job %s: %s", job_id, state or "not claimable, an old hint")
 
@@ -83,21 +80,3 @@ def _sweep_now_and_then(here: _Process) -> None:
         return
     here.services.sandboxes.sweep(lambda label: is_live(here.engine, label))
     here.swept_at = time.monotonic()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """A shutdown that cannot wait sends SIGTERM: the job in hand is then given back, its attempt not spent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only a pool of processes can be interrupted
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
