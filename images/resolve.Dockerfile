@@ -15,7 +15,7 @@ RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,sou
     --mount=type=cache,id=swefactory-resolver,target=/cache,uid=1000,gid=1000 \
     --mount=type=bind,from=uv,source=/,target=/cache/builds-v0 \
     --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home \
-    --mount=type=tmpfs,target=/run/lock --mount=type=tmpfs,target=/work --mount=type=tmpfs,target=/log \
+    --mount=type=tmpfs,target=/run/lock --mount=type=tmpfs,target=/scratch --mount=type=tmpfs,target=/log \
     sh /inputs/resolve.sh barred ${PYTHON}
 
 FROM ${PYTHON_IMAGE} AS building
@@ -24,7 +24,7 @@ ARG NONCE
 RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,source=host,target=/host \
     --mount=type=bind,source=inputs,target=/inputs --mount=type=tmpfs,target=/cache \
     --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home \
-    --mount=type=tmpfs,target=/run/lock --mount=type=tmpfs,target=/work --mount=type=tmpfs,target=/log \
+    --mount=type=tmpfs,target=/run/lock --mount=type=tmpfs,target=/scratch --mount=type=tmpfs,target=/log \
     sh /inputs/resolve.sh building ${PYTHON}
 
 FROM ${MODE} AS ran

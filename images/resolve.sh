@@ -9,9 +9,9 @@ mkdir -p /out /home/sandbox
 chmod 700 /out /log
 chmod 1777 /tmp /var/tmp
 [ "$mode" = barred ] || chmod 1777 /cache
-cp /inputs/files/* /work/
-chown -R 1000:1000 /work /home/sandbox
-chmod 755 /work
+cp /inputs/files/* /scratch/
+chown -R 1000:1000 /scratch /home/sandbox
+chmod 755 /scratch
 as_user() {
   setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all \
     prlimit --nproc=1024 --fsize=2147483648 --core=0 -- "$@"
@@ -20,7 +20,7 @@ as_user() {
 [ ! -f /run/index.env ] || . /run/index.env
 export HOME=/home/sandbox UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never
 export PYTHONDONTWRITEBYTECODE=1
-cd /work
+cd /scratch
 # This uv must be seen to stop where it would build, by a package of ours, before the shared cache is trusted to it.
 if [ "$mode" = barred ] && as_user /opt/uv/uv pip compile /inputs/probe/in --no-index --find-links /inputs/probe \
   --python "$python" --quiet >/dev/null 2>&1; then
@@ -30,7 +30,7 @@ fi
 status=0
 as_user xargs -d '\n' -a /inputs/arguments /opt/uv/uv >/log/log 2>&1 || status=$?
 as_user sh -c 'kill -KILL -1' || true
-writes=/work/$(cat /inputs/writes)
+writes=/scratch/$(cat /inputs/writes)
 if [ ! -L "$writes" ] && [ -f "$writes" ] && [ "$(stat -c %s "$writes")" -le 8388608 ]; then cp "$writes" /out/written; fi
 tail -c 1048576 /log/log >/out/log
 echo "$status" >/out/status
