@@ -124,7 +124,7 @@ def save_runs(
     session: Session, runs: Sequence[StoredRun], *, validation_id: int | None = None, rollout_id: int | None = None
 ) -> None:
     """Adds a test_run row and its outcomes for each run; numbers go on from those the owner has for that state."""
-    _save_artifacts(session, (run.log for run in runs if run.log))
+    save_artifacts(session, (run.log for run in runs if run.log))
     for run in runs:
         row = TestRun(
             validation_id=validation_id,
@@ -167,7 +167,7 @@ def _save_outcomes(session: Session, row: TestRun, result: TestRunResult) -> Non
         session.execute(insert(TestOutcome), rows)
 
 
-def _save_artifacts(session: Session, refs: Iterable[ArtifactRef]) -> None:
+def save_artifacts(session: Session, refs: Iterable[ArtifactRef]) -> None:
     """Adds the artifacts that the catalog does not know yet."""
     wanted = {ref.digest: ref for ref in refs}
     query = select(Artifact.digest).where(Artifact.digest.in_(wanted))  # type: ignore[attr-defined]

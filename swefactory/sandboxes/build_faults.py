@@ -31,12 +31,17 @@ def needs_source(text: str) -> bool:
     return _NEEDS_SOURCE.search(text) is not None
 
 
+def is_network_fault(text: str) -> bool:
+    """Whether the network, the index or the disk failed, and not what the lock asks for."""
+    return _NETWORK_FAULT.search(text) is not None
+
+
 def build_failure(spec: EnvironmentSpec, result: CommandResult) -> InfrastructureError | Rejected:
     """What a failed build of `spec` is to the caller."""
     text = log_text(result)
     if result.timed_out:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
-    if _NETWORK_FAULT.search(text):
+    if is_network_fault(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
     if "/lock/install.sh" in text or "Unable to locate package" in text:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")

@@ -27,6 +27,7 @@ from pathlib import Path
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits, Materialised
+from swefactory.sandboxes.build_faults import BUILD_CONSTRAINTS, is_network_fault, needs_source
 from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolated_commands import run_isolated
@@ -39,15 +40,6 @@ _LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
 _GIB = 2**30
 _LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
 _PTH = "import site; site.addsitedir('/opt/project')\n"
-_NEEDS_SOURCE = re.compile(r"building from source is disabled|no usable wheels|--no-build|only-binary", re.IGNORECASE)
-_NETWORK_FAULT = re.compile(
-    r"error sending request|dns error|failed to lookup address|connection (refused|reset)|operation timed out|"
-    r"failed to fetch.*(5\d\d|timed? ?out)|tls handshake|certificate|No space left on device",
-    re.IGNORECASE,
-)
-# Old projects do not say which setuptools they can be built with: the newest, then the last with pkg_resources, then
-# the last that translates Python 2.
-_BUILD_CONSTRAINTS = ("", "setuptools<81\n", "setuptools<58\n")
 _SETUPTOOLS = re.compile(r"setuptools|pkg_resources|use_2to3|distutils")
 _STALE_PART_S = 24 * 3600
 
@@ -85,7 +77,7 @@ class Venvs:
                 log = _Build(self, spec, interpreter, part, who).wheels()
                 if log is not None:
                     return self._place(part, interpreter, target, log)
-            for constraint in _BUILD_CONSTRAINTS:
+            for constraint in BUILD_CONSTRAINTS:
                 with self._part() as part:
                     result = _Build(self, spec, interpreter, part, who).sources(constraint)
                     if result.exit_code == 0:
@@ -149,7 +141,7 @@ class _Build:
         if result.exit_code == 0:
             self._compile()
             return _text(result)
-        if _NEEDS_SOURCE.search(_text(result)):
+        if needs_source(_text(result)):
             return None
         raise _failure(self.spec, result)
 
@@ -233,10 +225,7 @@ def interpreter_of(version: str, interpreters: Mapping[str, Interpreter]) -> Int
         detail = f"no Python {version} on this machine (found: {have}); install it, for instance with pyenv"
         raise Rejected(RejectReason.NO_INTERPRETER, detail)
     if found.full_version < (3, 6):
-        detail = (
-            f"the namespace sandbox cannot make an environment for Python {version}: uv serves 3.6 and "
-            "newer; use the docker sandbox"
-        )
+        detail = f"no environment can be made for Python {version} yet: uv, which fills them, serves 3.6 and newer"
         raise Rejected(RejectReason.NO_INTERPRETER, detail)
     return found
 
@@ -245,7 +234,7 @@ def _failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
     text = _text(result)
     if result.timed_out:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
-    if _NETWORK_FAULT.search(text):
+    if is_network_fault(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
     return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
-from db.models import AgentConfig, AgentKind, Artifact, ExitStatus, Rollout, StageName, TaskInstance, utc_now
+from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, StageName, TaskInstance, utc_now
 from swefactory.checkouts import copy_tree, seal
 from swefactory.errors import Rejected
 from swefactory.evaluation import EvaluationSpec, limits_of
-from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance
+from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
 from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem, SandboxSpec
 from swefactory.recipes.layout import write_project
 from swefactory.stage import NextJob, Saved, Services, Stage
@@ -152,8 +152,7 @@ def save(session: Session, rollout_id: int, output: RolloutOutput | Rejected) ->
         return Saved(rejected=output)
     _write(rollout, output)
     session.add(rollout)
-    for ref in (output.events, output.messages):
-        _save_artifact(session, ref)
+    save_artifacts(session, (ref for ref in (output.events, output.messages) if ref))
     if output.result.exit_status in _NOT_GRADED:
         return Saved()
     return Saved(next_jobs=(NextJob(StageName.GRADE, rollout_id, again=True),))
@@ -170,13 +169,6 @@ def _write(rollout: Rollout, output: RolloutOutput) -> None:
     rollout.messages_digest = output.messages.digest if output.messages else None
     rollout.started_at, rollout.finished_at = output.started_at, output.finished_at
     rollout.duration_s = output.duration_s
-
-
-def _save_artifact(session: Session, ref: ArtifactRef | None) -> None:
-    if ref is None or session.exec(select(Artifact).where(Artifact.digest == ref.digest)).first():
-        return
-    session.add(Artifact(digest=ref.digest, size_bytes=ref.size_bytes, media_type=ref.media_type))
-    session.flush()
 
 
 STAGE = Stage(StageName.ROLLOUT, load, work, save)
