@@ -29,13 +29,20 @@ from swefactory.protocols import (
 from swefactory.sandboxes.commands import CappedOutput
 from swefactory.sandboxes.docker_engine import LABEL, Engine
 from swefactory.sandboxes.docker_exec import SUPERVISE, Ended, execute
+from swefactory.sandboxes.files_inside import (
+    TIMEOUT_S,
+    check_written,
+    content_of,
+    output_bytes,
+    read_argv,
+    write_argv,
+)
 from swefactory.sandboxes.isolation import ENVIRONMENT
 
 USER = "1000:1000"
 JOB_LABEL, HOME_LABEL = "swefactory.job", "swefactory.home"
 MAIN_PROCESS = ("sleep", "infinity")
 _GRACE_S = 5.0  # for the supervisor to end what it started after the time limit
-_FILE_TIMEOUT_S = 120
 _WATCH_S = 1.0
 _SHARE = 10  # at most one part in ten of the time goes into measuring
 _DISK_NOTE = "\n[stopped: it wrote more than the sandbox's disk limit of {} bytes]\n"
@@ -112,24 +119,12 @@ class DockerSandbox:
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """See Sandbox. Done inside, as the sandbox's user: a link there leads nowhere here."""
-        argv = ("/usr/bin/install", "-D", f"--mode={mode:o}", "--", "/dev/stdin", path)
-        result = self._execute(argv, _FILE_TIMEOUT_S, {}, "/", content, 65536)
-        if result.exit_code != 0:
-            raise InfrastructureError(f"cannot write {path} in the sandbox: {_last_line(result)}")
+        check_written(path, self._execute(write_argv(path, mode), TIMEOUT_S, {}, "/", content, 65536))
 
     def read(self, path: str, max_bytes: int = 64 * 2**20) -> bytes:
         """See Sandbox. Done inside; a pipe or a device is refused before it is opened."""
-        show = ("-printf", r"%s\n", "-size", f"-{max_bytes + 1}c", "-exec", "/bin/cat", "{}", ";")
-        argv = ("/usr/bin/find", "-L", path, "-maxdepth", "0", "-type", "f", *show)
-        result = self._execute(argv, _FILE_TIMEOUT_S, {}, "/", b"", 2 * max_bytes + 65536)
-        size, _, content = result.output.partition(b"\n")
-        if result.exit_code == 1:
-            raise FileNotFoundError(f"{path} is not in the sandbox, or not readable: {_last_line(result)}")
-        if not size.isdigit():
-            raise InfrastructureError(f"cannot read {path} in the sandbox: not a regular file")
-        if int(size) > max_bytes or result.truncated:
-            raise InfrastructureError(f"{path} has {int(size)} bytes, more than the {max_bytes} that may be read")
-        return content
+        argv = read_argv(path, max_bytes)
+        return content_of(path, max_bytes, self._execute(argv, TIMEOUT_S, {}, "/", b"", output_bytes(max_bytes)))
 
     def shell_argv(self) -> list[str]:
         """See Sandbox. The docker program alone is ours; what it starts inside ends with the container."""
@@ -227,7 +222,7 @@ class DockerSandbox:
             yield
         finally:
             ended.set()
-            thread.join(_FILE_TIMEOUT_S)
+            thread.join(TIMEOUT_S)
 
 
 def content_tar(spec: SandboxSpec) -> IO[bytes]:
@@ -265,8 +260,3 @@ def _owned(info: tarfile.TarInfo, is_ours: bool) -> tarfile.TarInfo:
     if is_ours:
         mode = 0o755 if info.isdir() or mode & stat.S_IXUSR else 0o644
     return info.replace(uid=number, gid=number, uname="", gname="", mode=mode, deep=False)
-
-
-def _last_line(result: CommandResult) -> str:
-    lines = result.output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {result.exit_code}"

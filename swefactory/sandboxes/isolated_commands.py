@@ -18,6 +18,7 @@ from pathlib import Path
 from swefactory.errors import InfrastructureError
 from swefactory.protocols import CommandResult
 from swefactory.sandboxes.commands import Stop, run_command
+from swefactory.sandboxes.files_inside import last_line
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan
 from swefactory.sandboxes.watchdogs import disk_watch, memory_watch
 
@@ -51,12 +52,6 @@ def run_isolated(
     if init.exit_code is None and not (result.timed_out or init.is_killed or _oom(command, n_kills)):
         raise InfrastructureError(f"a sandbox's command did not start ({folder.name}): {last_line(result)}")
     return replace(result, out_of_memory=result.out_of_memory or _oom(command, n_kills))
-
-
-def last_line(result: CommandResult) -> str:
-    """The last thing a command said, for messages."""
-    lines = result.output.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {result.exit_code}"
 
 
 def _oom(command: Isolated, n_before: int) -> bool:

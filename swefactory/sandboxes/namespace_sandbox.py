@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swefactory.errors import InfrastructureError
 from swefactory.protocols import CHECKOUT_DIR, CommandResult
-from swefactory.sandboxes.isolated_commands import last_line, run_isolated
+from swefactory.sandboxes.files_inside import (
+    TIMEOUT_S,
+    check_written,
+    content_of,
+    output_bytes,
+    read_argv,
+    write_argv,
+)
+from swefactory.sandboxes.isolated_commands import run_isolated
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan
-
-_FILE_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,14 @@ class NamespaceSandbox:
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """See Sandbox. Done inside, as the sandbox's user: a link there leads nowhere here."""
-        argv = ("/usr/bin/install", "-D", f"--mode={mode:o}", "--", "/dev/stdin", path)
-        result = self._run(replace(self.wanted, argv=argv, cwd="/"), _FILE_TIMEOUT_S, content)
-        if result.exit_code != 0:
-            raise InfrastructureError(f"cannot write {path} in the sandbox: {last_line(result)}")
+        command = replace(self.wanted, argv=write_argv(path, mode), cwd="/")
+        check_written(path, self._run(command, TIMEOUT_S, content))
 
     def read(self, path: str, max_bytes: int = 64 * 2**20) -> bytes:
         """See Sandbox. Done inside; a pipe or a device is refused before it is opened."""
-        show = ("-printf", r"%s\n", "-size", f"-{max_bytes + 1}c", "-exec", "/bin/cat", "{}", ";")
-        argv = ("/usr/bin/find", "-L", path, "-maxdepth", "0", "-type", "f", *show)
-        limits = replace(self.wanted.limits, output_bytes=2 * max_bytes + 65536)
-        result = self._run(replace(self.wanted, argv=argv, cwd="/", limits=limits), _FILE_TIMEOUT_S, b"")
-        size, _, content = result.output.partition(b"\n")
-        if result.exit_code == 1:
-            raise FileNotFoundError(f"{path} is not in the sandbox, or not readable: {last_line(result)}")
-        if not size.isdigit():
-            raise InfrastructureError(f"cannot read {path} in the sandbox: not a regular file")
-        if int(size) > max_bytes or result.truncated:
-            raise InfrastructureError(f"{path} has {int(size)} bytes, more than the {max_bytes} that may be read")
-        return content
+        limits = replace(self.wanted.limits, output_bytes=output_bytes(max_bytes))
+        command = replace(self.wanted, argv=read_argv(path, max_bytes), cwd="/", limits=limits)
+        return content_of(path, max_bytes, self._run(command, TIMEOUT_S, b""))
 
     def shell_argv(self) -> list[str]:
         """See Sandbox. The shell's terminal is one of its own; it ends when the sandbox closes."""
