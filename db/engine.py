@@ -25,6 +25,7 @@ BUSY_TIMEOUT_S = 30
 _IDLE_IN_TRANSACTION_MS = 120_000  # a stopped process must not hold row locks for ever
 _UPGRADE_LOCK = 0x5EFAC7  # any constant: two upgrades of one catalog wait for each other
 _READ_ONLY = "catalog_read_only"
+_UPGRADING = "catalog_upgrading"
 
 
 class CatalogError(RuntimeError):
@@ -55,8 +56,11 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get(_READ_ONLY, False)
+        options = connection.get_execution_options()
+        reading = options.get(_READ_ONLY, False)
         connection.exec_driver_sql("PRAGMA query_only = ON" if reading else "PRAGMA query_only = OFF")
+        # a migration rebuilds tables that others refer to; see sqlite.org/lang_altertable.html
+        connection.exec_driver_sql(f"PRAGMA foreign_keys = {'OFF' if options.get(_UPGRADING, False) else 'ON'}")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
@@ -65,7 +69,6 @@ def _sqlite(url: URL) -> Engine:
 def _configure_sqlite(connection: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     try:
-        cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA synchronous = FULL")
     finally:
         cursor.close()
@@ -134,7 +137,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     with _explained(engine):
         if path:
             _set_write_ahead_log(engine)
-        with engine.begin() as connection:  # one transaction: a failed upgrade leaves the old schema
+        upgrading = engine.execution_options(**{_UPGRADING: True})
+        with upgrading.begin() as connection:  # one transaction: a failed upgrade leaves the old schema
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
             config = alembic_config(connection)
@@ -142,6 +146,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
             if old is not None and old not in known:
                 raise CatalogError(_newer(engine, old))
             command.upgrade(config, "head")
+            if path and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                raise CatalogError(f"{name_of(engine)}: a row of {broken[0]} refers to nothing; the upgrade was undone")
             return old, known[0]
 
 

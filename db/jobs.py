@@ -22,7 +22,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Interval,
     Select,
     Table,
     Update,
@@ -37,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel
 
+from db.clock import database_now
 from db.engine import CatalogError, reading, told
 from db.models import JobState, RejectReason, StageName, UtcDateTime
 
@@ -81,7 +81,7 @@ def enqueue(
     """Inserts the job unless it stands already. `again` re-opens one that has ended; its fence keeps growing.
     True when something became claimable."""
     connection = session.connection()
-    now = _now(connection)
+    now = database_now(connection)
     values: dict[str, Any] = {
         "state": JobState.TODO,
         "priority": priority,
@@ -130,8 +130,8 @@ def claim(
                 attempt=_C.attempt + 1,
                 fence=_C.fence + 1,
                 lease_owner=owner,
-                lease_until=_now(connection, lease_s),
-                started_at=_now(connection),
+                lease_until=database_now(connection, lease_s),
+                started_at=database_now(connection),
                 finished_at=None,
                 reason=None,
             )
@@ -144,7 +144,7 @@ def claim(
 def renew(engine: Engine, claim: Claim, lease_s: float) -> bool:
     """Lengthens the lease to `lease_s` from now; False when the job is no longer ours."""
     with told(engine), engine.begin() as connection:
-        longer = _held(claim).values(lease_until=_now(connection, lease_s))
+        longer = _held(claim).values(lease_until=database_now(connection, lease_s))
         return bool(connection.execute(longer).rowcount)
 
 
@@ -219,7 +219,7 @@ def next_due_s(engine: Engine, stages: Collection[StageName] | None = None) -> f
         else_=_C.created_at,
     )
     with told(engine), reading(engine).connect() as connection:
-        soonest = select(func.min(due, type_=UtcDateTime()), _now(connection)).where(_C.state.in_(OPEN))
+        soonest = select(func.min(due, type_=UtcDateTime()), database_now(connection)).where(_C.state.in_(OPEN))
         if stages is not None:
             soonest = soonest.where(_C.stage.in_(tuple(stages)))
         when: datetime | None
@@ -234,7 +234,7 @@ def retry(engine: Engine, ids: Collection[int] | None = None) -> int:
         states = (JobState.DEAD, JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
         wanted = and_(_C.id.in_(tuple(ids)), _C.state.in_(states))
     with told(engine), engine.begin() as connection:
-        values = {"state": JobState.TODO, "attempt": 0, "not_before": _now(connection), "lease_until": None}
+        values = {"state": JobState.TODO, "attempt": 0, "not_before": database_now(connection), "lease_until": None}
         opened = update(_JOB).where(wanted).values(**values, reason=None, message="", finished_at=None)
         return connection.execute(opened).rowcount
 
@@ -244,7 +244,7 @@ def cancel(engine: Engine, ids: Collection[int]) -> int:
     with told(engine), engine.begin() as connection:
         ended = update(_JOB).where(_C.id.in_(tuple(ids)), _C.state.in_(OPEN))
         values = {"state": JobState.CANCELLED, "lease_owner": "", "lease_until": None}
-        return connection.execute(ended.values(**values, finished_at=_now(connection))).rowcount
+        return connection.execute(ended.values(**values, finished_at=database_now(connection))).rowcount
 
 
 def live_labels(session: Session) -> set[str]:
@@ -288,20 +288,12 @@ class Heartbeat:
                 return
 
 
-def _now(connection: Connection, plus_s: float = 0.0) -> ColumnElement[datetime]:
-    """The database's clock at the start of the statement; SQLite's milliseconds are padded to be compared as text."""
-    if connection.dialect.name == "sqlite":
-        return func.strftime("%Y-%m-%d %H:%M:%f000", "now", f"{plus_s:+.3f} seconds", type_=UtcDateTime())
-    clock = func.statement_timestamp(type_=UtcDateTime())
-    return clock + func.make_interval(0, 0, 0, 0, 0, 0, plus_s, type_=Interval()) if plus_s else clock
-
-
 def _expired(connection: Connection) -> ColumnElement[bool]:
-    return and_(_C.state == JobState.DOING, _C.lease_until < _now(connection))
+    return and_(_C.state == JobState.DOING, _C.lease_until < database_now(connection))
 
 
 def _due(connection: Connection) -> ColumnElement[bool]:
-    return and_(_C.state.in_(_WAITING), _C.not_before <= _now(connection))
+    return and_(_C.state.in_(_WAITING), _C.not_before <= database_now(connection))
 
 
 def _claimable(connection: Connection) -> ColumnElement[bool]:
@@ -318,13 +310,13 @@ def _bury(connection: Connection) -> None:
     lost = and_(_expired(connection), _C.attempt >= _C.max_attempts)
     chosen = _locked(connection, select(_C.id).where(lost))
     message = literal("the worker ") + _C.lease_owner + " was lost during the last attempt"
-    values = {"state": JobState.DEAD, "message": message, "finished_at": _now(connection), "lease_until": None}
+    values = {"state": JobState.DEAD, "message": message, "finished_at": database_now(connection), "lease_until": None}
     connection.execute(update(_JOB).where(_C.id.in_(chosen), lost).values(**values))
 
 
 def _queue(connection: Connection, stage: StageName, limit: int, hint_s: float) -> list[tuple[int, StageName]]:
     """`lease_until` of a queued job is when its hint counts as lost."""
-    stale = and_(_C.state == JobState.QUEUED, or_(_C.lease_until.is_(None), _C.lease_until < _now(connection)))
+    stale = and_(_C.state == JobState.QUEUED, or_(_C.lease_until.is_(None), _C.lease_until < database_now(connection)))
     out = select(func.count()).where(_C.stage == stage, _C.state == JobState.QUEUED, ~stale)
     room = limit - connection.execute(out).scalar_one()
     if room <= 0:
@@ -332,7 +324,7 @@ def _queue(connection: Connection, stage: StageName, limit: int, hint_s: float) 
     wanted = and_(_C.stage == stage, or_(_due(connection), stale, _expired(connection)))
     chosen = _locked(connection, select(_C.id).where(wanted).order_by(_C.priority.desc(), _C.id).limit(room))
     ids = connection.execute(chosen).scalars().all()  # first, for a plan may run a subquery with LIMIT twice
-    values = {"state": JobState.QUEUED, "lease_owner": "", "lease_until": _now(connection, hint_s)}
+    values = {"state": JobState.QUEUED, "lease_owner": "", "lease_until": database_now(connection, hint_s)}
     connection.execute(update(_JOB).where(_C.id.in_(ids), wanted).values(**values))
     return [(job_id, stage) for job_id in ids]
 
@@ -345,7 +337,7 @@ def _held(claim: Claim) -> Update:
 def _end(session: Session, claim: Claim, state: JobState, reason: RejectReason | None, message: str) -> None:
     connection = session.connection()
     values = {"state": state, "reason": reason, "message": message, "lease_owner": "", "lease_until": None}
-    ended = _held(claim).values(**values, finished_at=_now(connection))
+    ended = _held(claim).values(**values, finished_at=database_now(connection))
     if not connection.execute(ended).rowcount:
         raise LeaseLost(
             f"job {claim.job_id} ({claim.stage} of {claim.subject_id}) is no longer held by fence {claim.fence}; "
@@ -363,7 +355,7 @@ def _put_back(
 ) -> JobState | None:
     with told(engine), engine.begin() as connection:
         values: dict[str, Any] = {"state": state, "message": message, "attempt": attempt, "lease_owner": ""}
-        values |= {"not_before": _now(connection, delay_s), "lease_until": None}
-        ended = _now(connection) if state in ENDED else None
+        values |= {"not_before": database_now(connection, delay_s), "lease_until": None}
+        ended = database_now(connection) if state in ENDED else None
         put = _held(claim).values(**values, finished_at=ended)
         return state if connection.execute(put).rowcount else None

@@ -1,6 +1,7 @@
 """The catalog's tables. One property: what is here is the truth, everything else can be made again.
 
-    repository 1─n pull_request n─n issue            what GitHub said
+    repository 1─n crawl (one a source)
+               1─n pull_request n─n issue            what the sources said, merged
                       1│ (pull_request_issue)
                    task_instance n─1 environment 1─n environment_build
                       1│        │1
@@ -10,6 +11,7 @@
                       1│
                     test_outcome
     job: one step of work on one subject · artifact: a stored file · export: a read-only copy out
+    api_answer, api_quota: what GitHub said last, and how much each credential may still ask
 
 Enums are stored by their value, times are aware and UTC, every table has a natural unique key.
 """
@@ -18,7 +20,7 @@ import enum
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Dialect, Enum, Index, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, Text, TypeDecorator, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 # Named constraints: a migration can only change what has the same name on every database.
@@ -55,6 +57,7 @@ class SourceKind(enum.StrEnum):
 
     GITHUB = "github"
     GIT_HISTORY = "git_history"
+    GH_ARCHIVE = "gh_archive"  # numbers of pull requests from hour files, the rest from GitHub
 
 
 class StageName(enum.StrEnum):
@@ -94,6 +97,13 @@ class RejectReason(enum.StrEnum):
 
     # crawl
     REPOSITORY_NOT_FOUND = "repository_not_found"
+    REPOSITORY_ARCHIVED = "repository_archived"
+    REPOSITORY_IS_FORK = "repository_is_fork"
+    REPOSITORY_TOO_LARGE = "repository_too_large"
+    REPOSITORY_OTHER_LANGUAGE = "repository_other_language"
+    REPOSITORY_FEW_STARS = "repository_few_stars"
+    REPOSITORY_INACTIVE = "repository_inactive"
+    LICENSE_NOT_ALLOWED = "license_not_allowed"
     # candidate
     NO_LINKED_ISSUE = "no_linked_issue"
     ISSUE_WITHOUT_TEXT = "issue_without_text"
@@ -123,10 +133,12 @@ class RejectReason(enum.StrEnum):
 class LinkSignal(enum.StrEnum):
     """What says that a pull request resolves an issue."""
 
-    CLOSING_REFERENCE = "closing_reference"
+    CLOSING_REFERENCE = "closing_reference"  # GitHub's own list
+    CLOSER = "closer"  # the issue's timeline: it was closed by this pull request or one of its commits
     KEYWORD_TITLE = "keyword_title"
     KEYWORD_BODY = "keyword_body"
     KEYWORD_COMMIT = "keyword_commit"
+    CHANGELOG = "changelog"  # an entry or a fragment that cites the issue
 
 
 class RunState(enum.StrEnum):
@@ -217,26 +229,75 @@ def _created() -> Any:
 
 
 class Repository(SQLModel, table=True):
-    """A repository under watch. Key: (source, name)."""
+    """A repository under watch. Key: name."""
 
     __tablename__ = "repository"
-    __table_args__ = (UniqueConstraint("source", "name"),)
     id: int | None = Field(default=None, primary_key=True)
-    name: str  # owner/name
-    source: SourceKind = Field(sa_type=_enum(SourceKind))
+    name: str = Field(unique=True)  # owner/name
     clone_url: str = ""
     web_url: str = ""
     default_branch: str = ""
     description: str = _text()
     license: str = ""  # SPDX
+    language: str = ""  # the one with most bytes, as GitHub counts
+    topics: list[str] = _json(list)  # sorted
     n_stars: int = 0
+    size_bytes: int = Field(default=0, sa_type=BigInteger)  # of its git data, as GitHub says
     is_archived: bool = False
     is_fork: bool = False
+    fork_root: str = Field(default="", index=True)  # the first repository of its fork network; empty unless a fork
+    pushed_at: datetime | None = _time(nullable=True)
+    facts_at: datetime | None = _time(nullable=True)  # when a source told the facts above
+    created_at: datetime = _created()
+
+
+class Crawl(SQLModel, table=True):
+    """One source's way through a repository's merged pull requests. Key: (repository_id, source)."""
+
+    __tablename__ = "crawl"
+    __table_args__ = (UniqueConstraint("repository_id", "source"),)
+    id: int | None = Field(default=None, primary_key=True)
+    repository_id: int = Field(foreign_key="repository.id")
+    source: SourceKind = Field(sa_type=_enum(SourceKind))
+    numbers: list[int] = _json(list)  # of pull requests to ask for, sorted: what an archive's index holds
     pull_request_limit: int | None = None  # merged PRs that touch tests to take; None is all
     watermark_at: datetime | None = _time(nullable=True)  # crawled up to this update time
-    crawl_cursor: str | None = _text(nullable=True)  # where an interrupted crawl goes on
-    created_at: datetime = _created()
+    position: str | None = _text(nullable=True)  # where an interrupted crawl goes on
+    n_examined: int = 0  # pull requests looked at, repeated looks included
+    n_rest: int = 0  # REST calls that cost quota
+    n_rest_free: int = 0  # REST calls answered 304, which cost none
+    n_graphql: int = 0
+    n_graphql_points: int = 0
     crawled_at: datetime | None = _time(nullable=True)
+    created_at: datetime = _created()
+
+
+class ApiAnswer(SQLModel, table=True):
+    """GitHub's last answer to a GET, to be asked again for free with its ETag. Key: (credential, url)."""
+
+    __tablename__ = "api_answer"
+    __table_args__ = (UniqueConstraint("credential", "url"),)
+    id: int | None = Field(default=None, primary_key=True)
+    credential: str  # a digest: ETags differ between tokens, and no token is stored
+    url: str
+    etag: str
+    body: bytes  # JSON, deflated
+    stored_at: datetime = _created()
+
+
+class ApiQuota(SQLModel, table=True):
+    """What one credential may still ask of one of GitHub's limits. Key: (credential, resource)."""
+
+    __tablename__ = "api_quota"
+    __table_args__ = (UniqueConstraint("credential", "resource"),)
+    id: int | None = Field(default=None, primary_key=True)
+    credential: str  # a digest
+    resource: str  # core | graphql | search
+    n_left: int | None = None  # None until GitHub has said
+    n_limit: int | None = None
+    resets_at: datetime | None = _time(nullable=True)
+    not_before: datetime | None = _time(nullable=True)  # the next request may start then
+    n_asked: int = 0
 
 
 class PullRequest(SQLModel, table=True):
@@ -247,6 +308,7 @@ class PullRequest(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     repository_id: int = Field(foreign_key="repository.id", index=True)
     number: int
+    sources: list[str] = _json(list)  # SourceKind values that told of it, sorted
     title: str = _text()
     body: str = _text()
     author: str = ""
@@ -337,12 +399,28 @@ class TaskInstance(SQLModel, table=True):
     test_files: list[str] = _json(list)  # test modules the test_patch leaves on disk, relative to the root
     problem_statement: str = _text()
     hints_text: str = _text()
+    statement_strips: list[str] = _json(list)  # rules that took something out of the two texts, in order
+    license: str = ""  # the repository's SPDX id when it was mined
+    decontamination: dict[str, Any] = _json()  # the benchmark lists it was held against, and what matched
+    patch_digest: str = Field(default="", index=True)  # of the normalised patch, see swefactory.decontamination
+    issue_signature: str = _text()  # MinHash of the issues' texts
     project: dict[str, Any] = _json()  # ProjectLayout: how the checkout is made importable
     test_command: list[str] = _json(list)
     fail_to_pass: list[str] = _json(list)
     pass_to_pass: list[str] = _json(list)
     created_at: datetime = _time()  # when the pull request was opened, as in SWE-bench
     validated_at: datetime | None = _time(nullable=True)
+
+
+class IssueTextBand(SQLModel, table=True):
+    """Bands of an instance's issue_signature: two alike texts share one, so that a look-up finds them without a scan.
+    Key: (task_instance_id, band)."""
+
+    __tablename__ = "issue_text_band"
+    __table_args__ = (Index("ix_issue_text_band_digest", "band", "digest"),)
+    task_instance_id: int = Field(foreign_key="task_instance.id", primary_key=True)
+    band: int = Field(primary_key=True)
+    digest: str
 
 
 class Validation(SQLModel, table=True):

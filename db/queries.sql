@@ -50,7 +50,7 @@ ORDER BY place, repository, id;
 -- name: rejections
 -- Why subjects were dropped, at which stage, most frequent first.
 WITH subject AS (
-    SELECT 'crawl' AS stage, repository.id AS subject_id, repository.id AS repository_id FROM repository
+    SELECT 'crawl' AS stage, crawl.id AS subject_id, crawl.repository_id FROM crawl
     UNION ALL
     SELECT 'candidate', pull_request.id, pull_request.repository_id FROM pull_request
     UNION ALL
@@ -74,8 +74,8 @@ ORDER BY n DESC, job.stage, job.reason, repository.name;
 -- name: rejected
 -- Each dropped subject with its reason in full.
 WITH subject AS (
-    SELECT 'crawl' AS stage, repository.id AS subject_id, repository.name AS repository, NULL AS pull_request
-    FROM repository
+    SELECT 'crawl' AS stage, crawl.id AS subject_id, repository.name AS repository, NULL AS pull_request
+    FROM crawl JOIN repository ON repository.id = crawl.repository_id
     UNION ALL
     SELECT 'candidate', pull_request.id, repository.name, pull_request.number
     FROM pull_request JOIN repository ON repository.id = pull_request.repository_id
@@ -119,6 +119,50 @@ JOIN pull_request ON pull_request.id = task_instance.pull_request_id
 LEFT JOIN environment ON environment.id = task_instance.environment_id
 WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY repository.name, pull_request.number;
+
+-- name: crawls
+-- What each crawl asked of GitHub, in all and for each pull request it looked at; the aim is 2 points and 0.2 calls.
+SELECT
+    repository.name AS repository,
+    crawl.source,
+    crawl.n_examined AS pull_requests,
+    crawl.n_graphql_points AS points,
+    crawl.n_rest AS calls,
+    crawl.n_rest_free AS free_calls,
+    CASE WHEN crawl.n_examined > 0 THEN CAST(crawl.n_graphql_points AS DOUBLE PRECISION) / crawl.n_examined END AS points_each,
+    CASE WHEN crawl.n_examined > 0 THEN CAST(crawl.n_rest AS DOUBLE PRECISION) / crawl.n_examined END AS calls_each,
+    substr(CAST(crawl.watermark_at AS TEXT), 1, 19) AS watermark_at
+FROM crawl
+JOIN repository ON repository.id = crawl.repository_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY repository.name, crawl.source;
+
+-- name: links
+-- How many links between pull requests and issues each set of signals gives, and how sure they are.
+SELECT
+    repository.name AS repository,
+    CAST(pull_request_issue.signals AS TEXT) AS signals,
+    count(*) AS n,
+    min(pull_request_issue.confidence) AS confidence
+FROM pull_request_issue
+JOIN pull_request ON pull_request.id = pull_request_issue.pull_request_id
+JOIN repository ON repository.id = pull_request.repository_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+GROUP BY repository.name, CAST(pull_request_issue.signals AS TEXT)
+ORDER BY repository.name, n DESC, signals;
+
+-- name: quotas
+-- What each credential (by its digest) may still ask of GitHub, as GitHub said last.
+SELECT
+    credential,
+    resource,
+    n_asked,
+    n_left,
+    n_limit,
+    substr(CAST(resets_at AS TEXT), 1, 19) AS resets_at,
+    substr(CAST(not_before AS TEXT), 1, 19) AS not_before
+FROM api_quota
+ORDER BY credential, resource;
 
 -- name: jobs
 -- How many jobs of each stage are in each state.

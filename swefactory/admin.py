@@ -3,14 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlmodel import Session, col, select
 
 from db import jobs
-from db.models import AgentConfig, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance
+from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 
@@ -32,24 +32,40 @@ def add_repository(
     source: SourceKind = SourceKind.GITHUB,
     clone_url: str = "",
     limit: int | None = None,
+    numbers: Collection[int] = (),
     max_attempts: int = 3,
 ) -> Queued:
-    """Puts `owner/name` under watch and queues its crawl; for one already there, a crawl of what is new.
-    Raises UsageError on a malformed name."""
+    """Puts `owner/name` under watch and queues its crawl by `source`; for one already there, a crawl of what is new.
+    `numbers` are an archive's pull requests. Raises UsageError on a malformed name."""
     check_name(name)
-    if source is SourceKind.GIT_HISTORY and not clone_url:
-        raise UsageError(f"{name}: mining git history needs a clone; add --clone PATH_OR_URL")
-    known = db.exec(select(Repository).where(Repository.source == source, Repository.name == name)).first()
-    row = known or Repository(name=name, source=source)
+    known = db.exec(select(Repository).where(Repository.name == name)).first()
+    row = known or Repository(name=name)
     row.clone_url = _absolute(clone_url) or row.clone_url
+    if source is SourceKind.GIT_HISTORY and not row.clone_url:
+        raise UsageError(f"{name}: mining git history needs a clone; add --clone PATH_OR_URL")
+    db.add(row)
+    db.flush()
+    crawl = _crawl(db, row, source, limit, numbers)
+    assert crawl.id is not None
+    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, max_attempts=max_attempts, again=True)
+    return Queued(n_new=0 if known else 1, n_jobs=int(queued))
+
+
+def _crawl(
+    db: Session, repository: Repository, source: SourceKind, limit: int | None, numbers: Collection[int]
+) -> Crawl:
+    """The source's crawl of a repository, made or changed to what is wanted now."""
+    assert repository.id is not None
+    known = db.exec(select(Crawl).where(Crawl.repository_id == repository.id, Crawl.source == source)).first()
+    row = known or Crawl(repository_id=repository.id, source=source)
     if limit != row.pull_request_limit and known:
         row.watermark_at = None  # another limit looks at other pull requests: start over, upserts make it cheap
     row.pull_request_limit = limit
+    if numbers:
+        row.numbers, row.position = sorted({*row.numbers, *numbers}), None
     db.add(row)
     db.flush()
-    assert row.id is not None
-    queued = jobs.enqueue(db, StageName.CRAWL, row.id, max_attempts=max_attempts, again=True)
-    return Queued(n_new=0 if known else 1, n_jobs=int(queued))
+    return row
 
 
 def check_name(name: str) -> None:

@@ -6,10 +6,12 @@ as compose secrets are), defaults. Secrets are SecretStr, so that printing setti
 
 import json
 import os
+import re
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SHORTEST_SECRET = 8
@@ -33,7 +35,19 @@ class Settings(BaseSettings):
     github_url: str = Field(
         default="https://api.github.com", pattern="^https?://", description="REST base URL; GraphQL is beside it"
     )
-    github_token: SecretStr = SecretStr("")
+    github_token: SecretStr = Field(default=SecretStr(""), description="one token, or several with ',' between them")
+    github_token_files: str = Field(default="", description="files with a token a line, ':'-separated")
+    github_app_id: str = Field(default="", description="a GitHub App: each of its installations is a credential")
+    github_app_key_file: Path | None = Field(default=None, description="the App's private key, PEM")
+    github_app_installations: str = Field(default="", description="ids, ','-separated; empty: all of the App")
+    github_pause_s: float = Field(default=0.1, ge=0, description="between two requests of one credential, anywhere")
+    min_stars: int = Field(default=0, ge=0, description="crawl no repository with fewer")
+    max_repository_bytes: int = Field(default=0, ge=0, description="nor a larger one by GitHub's size; 0: any")
+    pushed_after: date | None = Field(default=None, description="nor one without a push since")
+    language: str = Field(default="", description="nor one mostly in another language; empty: any")
+    forks: bool = Field(default=False, description="crawl forks too")
+    archived: bool = Field(default=True, description="crawl archived repositories too")
+
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
     sandbox: str = Field(default="namespace", pattern="^(namespace|docker)$")
@@ -64,10 +78,31 @@ class Settings(BaseSettings):
     n_hints: int = Field(default=32, ge=1, description="cluster: hints per stage that may wait in its queue")
     hint_s: float = Field(default=120, gt=0, description="cluster: a hint unanswered for so long counts as lost")
 
+    @field_validator("github_token_files", "github_app_key_file")
+    @classmethod
+    def _readable(cls, paths: str | Path | None) -> str | Path | None:
+        """Said when the settings are read, not when the first request fails."""
+        for path in str(paths or "").split(":"):
+            if path and not os.access(path, os.R_OK):
+                raise ValueError(f"cannot read {path}")
+        return paths
+
     @cached_property
     def catalog_url(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'catalog.db'}"
+
+    @cached_property
+    def github_tokens(self) -> tuple[str, ...]:
+        """Every token, from the setting and from the files, each once."""
+        texts = [self.github_token.get_secret_value()]
+        texts += [Path(path).read_text(encoding="utf-8") for path in self.github_token_files.split(":") if path]
+        return tuple(dict.fromkeys(token for text in texts for token in re.split(r"[,\s]+", text) if token))
+
+    @cached_property
+    def github_app_key(self) -> str:
+        """The App's private key; empty without one."""
+        return self.github_app_key_file.read_text(encoding="utf-8") if self.github_app_key_file else ""
 
     @property
     def artifacts_dir(self) -> Path:
@@ -85,8 +120,7 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
-        values = (self.github_token, self.model_api_key)
-        return tuple(v.get_secret_value() for v in values if v.get_secret_value())
+        return tuple(v for v in (*self.github_tokens, self.github_app_key, self.model_api_key.get_secret_value()) if v)
 
     def redact(self, text: str) -> str:
         """`text` with every secret's exact value replaced, also as JSON would write it. Shorter ones than eight

@@ -14,6 +14,8 @@ from db.models import LinkSignal
 # How often such a signal is right, as far as published comparisons tell; several strengthen each other.
 _CONFIDENCE: Mapping[LinkSignal, float] = {
     LinkSignal.CLOSING_REFERENCE: 0.95,
+    LinkSignal.CLOSER: 0.95,
+    LinkSignal.CHANGELOG: 0.7,
     LinkSignal.KEYWORD_BODY: 0.9,
     LinkSignal.KEYWORD_TITLE: 0.85,
     LinkSignal.KEYWORD_COMMIT: 0.8,
@@ -59,6 +61,25 @@ def closing_references(text: str, names: Collection[str]) -> tuple[int, ...]:
         if not match["before"] and (name is None or name.lower() in own):
             numbers[int(match["hash"] or match["gh"] or match["url"])] = None
     return tuple(numbers)
+
+
+_MENTION = re.compile(
+    r"(?:(?P<name>[A-Za-z0-9][\w-]*/[\w.-]+))?(?<![\w&])\#(?P<hash>[1-9]\d{0,8})(?!\w)"
+    r"|\bGH-(?P<gh>[1-9]\d{0,8})(?!\w)"
+    r"|https?://(?:www\.)?[\w.:-]+/(?P<url_name>[A-Za-z0-9][\w-]*/[\w.-]+)/issues/(?P<url>[1-9]\d{0,8})(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def mentioned_issues(text: str, names: Collection[str]) -> frozenset[int]:
+    """Every number of this repository that `text` names in any form. A mention is not a link."""
+    own = {name.lower() for name in names}
+    found = set()
+    for match in _MENTION.finditer(_spoken(text)):
+        name = match["name"] or match["url_name"]
+        if name is None or name.lower() in own:
+            found.add(int(match["hash"] or match["gh"] or match["url"]))
+    return frozenset(found)
 
 
 def confidence(signals: Collection[LinkSignal]) -> float:

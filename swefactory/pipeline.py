@@ -60,7 +60,7 @@ def run_job(
     if claim is None:
         return None
     try:
-        return run_claimed(claim, engine, services or make_services(settings))
+        return run_claimed(claim, engine, services or make_services(settings, engine))
     except MENDABLE as error:  # the job waits until somebody has mended this worker's settings or machine
         jobs.postpone(engine, claim, str(error), _MENDING_S)
         return JobState.TODO
@@ -135,7 +135,7 @@ def run_embedded(
     stages: Sequence[StageName] | None = None,
 ) -> RunSummary:
     """Works until no job is claimable (for ever with `watch`), in this process or in `n_processes` of its own."""
-    services = make_services(settings)
+    services = make_services(settings, engine)
     services.sandboxes.sweep(lambda label: is_live(engine, label))
     if n_processes == 1:
         _loop(settings, engine, services, watch, stages)
@@ -245,7 +245,7 @@ def _process_main(
     interrupt_once()
     engine = make_engine(settings.catalog_url)
     try:
-        _loop(settings, engine, make_services(settings), watch, stages)
+        _loop(settings, engine, make_services(settings, engine), watch, stages)
     except MENDABLE as error:
         complaints.put(error)
     except KeyboardInterrupt:

@@ -25,10 +25,15 @@ class RepositoryRecord:
     web_url: str
     default_branch: str
     description: str = ""
-    license: str = ""
+    license: str = ""  # SPDX; empty where none is known
+    language: str = ""
+    topics: tuple[str, ...] = ()
     n_stars: int = 0
+    size_bytes: int = 0
     is_archived: bool = False
     is_fork: bool = False
+    fork_root: str = ""  # the first repository of its fork network; empty unless it is a fork
+    pushed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,26 @@ class PullRequestRecord:
 
 @dataclass(frozen=True)
 class PullRequestPage:
-    """Some merged pull requests, newest update first, and where to go on; `cursor` None after the last."""
+    """Some merged pull requests, newest update first, and where to go on; `cursor` None after the last. All updated
+    until `covered_until` are on this page or a later one; None where the source cannot tell."""
 
     pull_requests: tuple[PullRequestRecord, ...]
     cursor: str | None
+    covered_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ApiUsage:
+    """What was asked of an API: `n_rest_free` are answers 304, which cost no quota."""
+
+    n_rest: int = 0
+    n_rest_free: int = 0
+    n_graphql: int = 0
+    n_graphql_points: int = 0
+
+
+type CitedIssues = Callable[[Sequence[PullRequestRecord]], Mapping[int, frozenset[int]]]
+"""From pull requests to the issues that their changelog entries cite: pull request number -> issue numbers."""
 
 
 class PullRequestSource(Protocol):
@@ -99,9 +120,49 @@ class PullRequestSource(Protocol):
         """Raises Rejected(REPOSITORY_NOT_FOUND), Transient on limits and outages, UsageError on a bad token."""
         ...
 
-    def pages(self, name: str, since: datetime | None, cursor: str | None) -> Iterator[PullRequestPage]:
-        """Merged pull requests updated at or after `since`, from `cursor` on. Errors as `repository`."""
+    def pages(
+        self,
+        name: str,
+        since: datetime | None,
+        cursor: str | None,
+        *,
+        numbers: Sequence[int] = (),
+        cited: CitedIssues | None = None,
+    ) -> Iterator[PullRequestPage]:
+        """Merged pull requests updated at or after `since`, from `cursor` on; with `numbers` only those, whenever
+        updated. What `cited` finds counts as evidence for links. Errors as `repository`."""
         ...
+
+    def usage(self) -> ApiUsage:
+        """What was asked of an API since this was last called."""
+        ...
+
+
+class Quotas(Protocol):
+    """How much each credential may still ask of GitHub, shared by all processes. A credential is named by a digest."""
+
+    def take(self, credential: str, resource: str, patience_s: float) -> float:
+        """Seconds until the next request of `resource` (core, graphql, search) may start. Up to `patience_s` its
+        place is taken; beyond that nothing is."""
+        ...
+
+    def note(self, credential: str, resource: str, n_left: int, n_limit: int, resets_at: datetime) -> None:
+        """What GitHub's headers say."""
+        ...
+
+    def block(self, credential: str, wait_s: float, resource: str | None = None) -> None:
+        """No request before `wait_s` from now: of one resource, or of any."""
+        ...
+
+
+class Answers(Protocol):
+    """Last answers to GET requests by credential and address, to be asked again with their ETag."""
+
+    def get(self, credential: str, url: str) -> tuple[str, bytes] | None:
+        """ETag and body."""
+        ...
+
+    def put(self, credential: str, url: str, etag: str, body: bytes) -> None: ...
 
 
 # ---------------------------------------------------------------- recipes

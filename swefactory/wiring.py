@@ -1,7 +1,12 @@
 """Settings -> Services: the one place that knows which implementation stands behind each Protocol."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from sqlalchemy import Engine
+
+from db.api_answers import SqlAnswers
+from db.api_quotas import SqlQuotas
 from db.models import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
@@ -9,14 +14,18 @@ from swefactory.config import Settings
 from swefactory.protocols import Agent, AgentSpec, PullRequestSource, SandboxBackend
 from swefactory.stage import Services
 
+if TYPE_CHECKING:
+    from swefactory.sources.github_client import GitHubClient
 
-def make_services(settings: Settings) -> Services:
-    """The real parts, as `settings` ask for them. Opens no connection yet."""
-    token = settings.github_token.get_secret_value()
+
+def make_services(settings: Settings, engine: Engine) -> Services:
+    """The real parts, as `settings` ask for them. Opens no connection yet; `engine` is for what processes share of
+    GitHub's limits."""
+    token = next(iter(settings.github_tokens), "")
     checkouts = Checkouts(settings.mirrors, settings.cache_dir, token, settings.github_url)
     return Services(
         settings=settings,
-        sources=make_sources(settings, checkouts),
+        sources=make_sources(settings, checkouts, engine),
         checkouts=checkouts,
         sandboxes=make_sandboxes(settings),
         artifacts=LocalArtifacts(settings.artifacts_dir),
@@ -24,15 +33,27 @@ def make_services(settings: Settings) -> Services:
     )
 
 
-def make_sources(settings: Settings, checkouts: Checkouts) -> Mapping[SourceKind, PullRequestSource]:
-    """Every source of pull requests by its kind."""
+def make_sources(settings: Settings, checkouts: Checkouts, engine: Engine) -> Mapping[SourceKind, PullRequestSource]:
+    """Every source of pull requests by its kind. A GitHub App's installations are asked for by the first crawl only."""
     from swefactory.sources.git_history import GitHistorySource
     from swefactory.sources.github import GitHubSource
 
+    github = GitHubSource(lambda: make_github_client(settings, engine))
     return {
-        SourceKind.GITHUB: GitHubSource(settings.github_url, settings.github_token.get_secret_value()),
+        SourceKind.GITHUB: github,
+        SourceKind.GH_ARCHIVE: github,
         SourceKind.GIT_HISTORY: GitHistorySource(checkouts),
     }
+
+
+def make_github_client(settings: Settings, engine: Engine) -> "GitHubClient":
+    """GitHub's API, asked by the settings' pool of credentials. Raises UsageError."""
+    from swefactory.sources import credentials
+    from swefactory.sources.github_client import GitHubClient
+
+    pool = credentials.of_settings(settings)
+    quotas = SqlQuotas(engine, settings.github_pause_s)
+    return GitHubClient(settings.github_url, pool, quotas, SqlAnswers(engine))
 
 
 def make_sandboxes(settings: Settings) -> SandboxBackend:

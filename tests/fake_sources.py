@@ -1,12 +1,14 @@
 """A whole source of pull requests in memory, as swefactory.protocols.PullRequestSource promises it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from db.models import LinkSignal, RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import (
+    ApiUsage,
+    CitedIssues,
     IssueLink,
     IssueRecord,
     PullRequestPage,
@@ -63,6 +65,8 @@ class FakeSource:
     asked: list[str | None] = field(default_factory=list)
     n_facts_asked: int = 0
     broken: Exception | None = None
+    usage_each: ApiUsage = field(default_factory=ApiUsage)  # of each page
+    asked_for: ApiUsage = field(default_factory=ApiUsage)
 
     def repository(self, name: str) -> RepositoryRecord:
         self.n_facts_asked += 1
@@ -70,12 +74,26 @@ class FakeSource:
             raise Rejected(RejectReason.REPOSITORY_NOT_FOUND, f"no repository {name}")
         return self.facts
 
-    def pages(self, name: str, since: datetime | None, cursor: str | None) -> Iterator[PullRequestPage]:
+    def usage(self) -> ApiUsage:
+        told, self.asked_for = self.asked_for, ApiUsage()
+        return told
+
+    def pages(
+        self,
+        name: str,
+        since: datetime | None,
+        cursor: str | None,
+        *,
+        numbers: Sequence[int] = (),
+        cited: CitedIssues | None = None,
+    ) -> Iterator[PullRequestPage]:
         found = [pr for pr in self.pull_requests if since is None or pr.updated_at >= since]
+        found = [pr for pr in found if not numbers or pr.number in numbers]
         found.sort(key=lambda pr: pr.updated_at, reverse=True)
         start = int(cursor or 0)
         while True:
             self.asked.append(str(start) if start else None)
+            self.asked_for = self.usage_each
             if self.broken:
                 raise self.broken
             end = start + self.page_size

@@ -15,7 +15,6 @@ from db.models import (
     PullRequest,
     Repository,
     Rollout,
-    SourceKind,
     TaskInstance,
     utc_now,
 )
@@ -41,7 +40,7 @@ def add_instance(
     folder = write_tree(home / "upstream", base)
     commit = seal(folder)
     with session(engine) as db:
-        repository = Repository(name="acme/calc", source=SourceKind.GIT_HISTORY, clone_url=str(folder))
+        repository = Repository(name="acme/calc", clone_url=str(folder))
         repository_id = _added(db, repository)
         now = utc_now()
         pull_request = PullRequest(

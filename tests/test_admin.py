@@ -7,6 +7,7 @@ from sqlmodel import select
 from db.engine import session
 from db.models import (
     AgentKind,
+    Crawl,
     InstanceStatus,
     Job,
     JobState,
@@ -30,7 +31,7 @@ def two_instances(catalog: Engine) -> Engine:
     """acme__tool-1 is validated, acme__tool-2 is not."""
     now = utc_now()
     with session(catalog) as db:
-        repository = Repository(name="acme/tool", source=SourceKind.GITHUB)
+        repository = Repository(name="acme/tool")
         db.add(repository)
         db.flush()
         for number, status in ((1, InstanceStatus.VALIDATED), (2, InstanceStatus.CANDIDATE)):
@@ -59,10 +60,27 @@ def test_a_repository_queued_twice_is_one_row_and_one_job(catalog: Engine) -> No
 def test_another_limit_starts_the_crawl_over(catalog: Engine) -> None:
     with session(catalog) as db:
         admin.add_repository(db, "acme/tool", limit=5)
-        db.exec(select(Repository)).one().watermark_at = utc_now()
+        db.exec(select(Crawl)).one().watermark_at = utc_now()
     with session(catalog) as db:
         admin.add_repository(db, "acme/tool", limit=50)
-        assert db.exec(select(Repository)).one().watermark_at is None
+        assert db.exec(select(Crawl)).one().watermark_at is None
+
+
+def test_each_source_crawls_a_repository_by_itself(catalog: Engine) -> None:
+    with session(catalog) as db:
+        admin.add_repository(db, "acme/tool")
+        assert admin.add_repository(
+            db, "acme/tool", source=SourceKind.GIT_HISTORY, clone_url="https://example.org/tool.git"
+        ) == admin.Queued(n_new=0, n_jobs=1)
+        admin.add_repository(db, "acme/tool", source=SourceKind.GH_ARCHIVE, numbers=[7, 3])
+        admin.add_repository(db, "acme/tool", source=SourceKind.GH_ARCHIVE, numbers=[3, 5])
+    with session(catalog) as db:
+        assert len(db.exec(select(Repository)).all()) == 1
+        assert [(row.source.value, row.numbers) for row in db.exec(select(Crawl).order_by(Crawl.source))] == [
+            ("gh_archive", [3, 5, 7]),
+            ("git_history", []),
+            ("github", []),
+        ]
 
 
 def test_git_history_without_a_clone_is_refused(catalog: Engine) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from swefactory.demo.github_server import github_server
 from swefactory.demo.history import DemoHistory, build_history
-from tests.fake_github import Answer, FakeGitHub, answer, issue_node, node, serving
+from tests.fake_github import Answer, FakeGitHub, answer, closes, issue_node, node, serving
 from tests.git_repositories import WorkRepository
 
 TOKEN = "a-token-for-tests"
@@ -69,8 +69,9 @@ class Home:
         ) + self.rows("SELECT stage, state, count(*) FROM job GROUP BY stage, state ORDER BY stage, state")
 
     def let_time_pass(self) -> None:
-        """Every waiting job is due."""
+        """Every waiting job is due, and GitHub may be asked."""
         self.rows("UPDATE job SET not_before = '2020-01-01 00:00:00.000000'")
+        self.rows("UPDATE api_quota SET not_before = NULL, resets_at = NULL")
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +211,8 @@ def test_a_refused_connection_puts_the_crawl_off(home: Home, history: DemoHistor
 
 
 def _merged(number: int, base: str, head: str) -> dict[str, Any]:
-    files = {"nodes": [{"path": "tool.py"}, {"path": "tests/test_tool.py"}]}
-    closed = {"nodes": [issue_node(100 + number)]}
+    files = [{"path": "tool.py"}, {"path": "tests/test_tool.py"}]
+    closed = [closes(100 + number)]
     return node(
         number, baseRefOid=base, headRefOid=head, mergeCommit={"oid": head}, files=files, closingIssuesReferences=closed
     )
@@ -230,7 +231,8 @@ def test_an_unreadable_diff_is_rejected_a_binary_one_kept_and_the_others_go_on(t
         heads.append(work.commit("Change", files | more))
     pulls = [_merged(number + 1, base, head) for number, head in enumerate(heads)]
     pulls.append(_merged(4, "e" * 40, "f" * 40))
-    with serving(FakeGitHub(nodes=pulls)) as fake:
+    issues = {number: issue_node(number) for number in range(101, 105)}
+    with serving(FakeGitHub(nodes=pulls, issues=issues)) as fake:
         facts = {**fake.facts(), "clone_url": work.path.as_uri()}
         fake.facts = lambda: facts  # type: ignore[method-assign]
         home = Home(tmp_path / "home", fake.url)

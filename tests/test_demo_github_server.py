@@ -18,7 +18,7 @@ from swefactory.demo.github_server import github_server
 from swefactory.demo.graphql import QueryError, answer
 from swefactory.demo.history import DemoHistory, build_history
 from swefactory.demo.servers import demo_servers
-from swefactory.sources.github import GitHubSource
+from tests.fake_github import github_source
 
 TOKEN = "right-token"
 FORMER = "lapse-dev/timespan"
@@ -244,7 +244,7 @@ def test_git_of_another_repository_is_404(url: str, tmp_path: Path) -> None:
 
 
 def test_the_products_source_reads_every_pull_request_with_its_issue(url: str, history: DemoHistory) -> None:
-    source = GitHubSource(url, TOKEN, page_size=4, pause_s=0)
+    source = github_source(url, TOKEN, page_size=4)
     assert source.repository(history.name).clone_url == f"{url}/{history.name}.git"
     found = {pull.number: pull for page in source.pages(history.name, None, None) for pull in page.pull_requests}
     assert {*found} == {pull_request.number for pull_request in history.pull_requests}

@@ -33,7 +33,8 @@ _TIMEOUT_S = 300
 # that of the first of them to be built, which is chance.
 _ASIDE = {"duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
 _KEYS = {  # how a row is named in place of its id
-    "repository": ("source", "name"),
+    "repository": ("name",),
+    "crawl": ("repository_id", "source"),
     "pull_request": ("repository_id", "number"),
     "issue": ("repository_id", "number"),
     "environment": ("digest",),
@@ -44,7 +45,7 @@ _KEYS = {  # how a row is named in place of its id
     "test_run": ("validation_id", "rollout_id", "state", "number"),
 }
 _SUBJECTS = {
-    "crawl": "repository", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
+    "crawl": "crawl", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
     "rollout": "rollout", "grade": "rollout",
 }  # fmt: skip
 
@@ -52,13 +53,10 @@ _SUBJECTS = {
 def queue_history(engine: Engine, history: Path) -> None:
     """The repository to be mined from git; its issues' texts are known from GitHub, as after a crawl there."""
     with session(engine) as db:
-        twin = Repository(name=NAME, source=SourceKind.GITHUB)
-        db.add(twin)
-        db.flush()
-        assert twin.id is not None
-        for number, (title, body) in ISSUES.items():
-            db.add(Issue(repository_id=twin.id, number=number, title=title, body=body))
         admin.add_repository(db, NAME, source=SourceKind.GIT_HISTORY, clone_url=str(history))
+        repository = db.exec(select(Repository)).scalar_one()
+        for number, (title, body) in ISSUES.items():
+            db.add(Issue(repository_id=repository.id, number=number, title=title, body=body))
 
 
 def queue_rollouts(engine: Engine) -> None:

@@ -20,7 +20,6 @@ from db.models import (
     PullRequest,
     Repository,
     Rollout,
-    SourceKind,
     TaskInstance,
     Validation,
     ValidationVerdict,
@@ -47,7 +46,7 @@ def filled(catalog: Engine, artifacts: LocalArtifacts) -> Engine:
     """Three instances (validated, candidate, rejected); rollouts on the first: resolved, unresolved, without talk."""
     now = utc_now()
     with session(catalog) as db:
-        repository = Repository(name="acme/tool", source=SourceKind.GITHUB, license="MIT")
+        repository = Repository(name="acme/tool", license="MIT")
         environment = Environment(digest="sha256:e", python_version="3.11", lock_digest="sha256:l", resolved_as_of=now)
         db.add_all([repository, environment])
         db.flush()

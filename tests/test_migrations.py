@@ -2,15 +2,18 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
-from sqlmodel import SQLModel
+from sqlalchemy import Engine, inspect, text
+from sqlmodel import Session, SQLModel, select
 
-from db.engine import alembic_config, check, make_engine, upgrade
+from db.engine import CatalogError, alembic_config, check, make_engine, upgrade
+from db.models import Crawl, PullRequest, Repository, SourceKind
 from tests.catalogs import BOTH, catalog_url
 
 
@@ -66,3 +69,47 @@ def test_two_upgrades_at_once_take_turns(request: pytest.FixtureRequest) -> None
     for thread in threads:
         thread.join()
     assert sorted(old or "" for old, _ in results) == ["", results[0][1], results[0][1]]
+
+
+def test_a_catalog_of_the_first_schema_keeps_its_rows_and_its_crawl_jobs(engine: Engine) -> None:
+    """0002 gives each repository a crawl of the same id."""
+    at = "2024-01-01 00:00:00.000000+00:00"
+    rows = (
+        "INSERT INTO repository (id, name, source, clone_url, web_url, default_branch, description, license, n_stars,"
+        " is_archived, is_fork, watermark_at, created_at) VALUES (7, 'acme/tool', 'git_history', '/x', '', 'main', '',"
+        f" 'MIT', 3, false, false, '{at}', '{at}')",
+        "INSERT INTO pull_request (id, repository_id, number, title, body, author, url, base_commit, head_commit,"
+        " merge_commit, commit_messages, files, opened_at, merged_at, updated_at) VALUES (1, 7, 5, '', '', '', '', '',"
+        f" '', '', '[]', '[]', '{at}', '{at}', '{at}')",
+    )
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        for row in rows:
+            connection.execute(text(row))
+    upgrade(engine)
+    with Session(engine) as db:
+        repository, crawl = db.exec(select(Repository)).one(), db.exec(select(Crawl)).one()
+        assert (repository.name, repository.license, repository.topics) == ("acme/tool", "MIT", [])
+        assert (crawl.id, crawl.repository_id, crawl.source) == (7, 7, SourceKind.GIT_HISTORY)
+        assert crawl.watermark_at == datetime(2024, 1, 1, tzinfo=UTC)
+        assert db.exec(select(PullRequest)).one().sources == ["git_history"]
+        db.add(Crawl(repository_id=7, source=SourceKind.GITHUB))
+        db.commit()
+
+
+def test_two_rows_of_one_repository_are_refused_by_name(engine: Engine) -> None:
+    at = "2024-01-01 00:00:00.000000+00:00"
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        for source in ("github", "git_history"):
+            connection.execute(
+                text(
+                    "INSERT INTO repository (name, source, clone_url, web_url, default_branch, description, license,"
+                    f" n_stars, is_archived, is_fork, created_at) VALUES ('acme/tool', '{source}', '', '', '', '', '',"
+                    f" 0, false, false, '{at}')"
+                )
+            )
+    with pytest.raises(CatalogError, match="acme/tool"):
+        upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0001"

@@ -9,7 +9,7 @@ from sqlmodel import Session, select
 
 from db import jobs
 from db.engine import session
-from db.models import AgentKind, Job, JobState, RejectReason, Repository, SourceKind, StageName
+from db.models import AgentKind, Job, JobState, RejectReason, Repository, StageName
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
@@ -38,7 +38,7 @@ def services(settings: Settings, tmp_path: Path) -> Services:
 @pytest.fixture
 def repository_id(catalog: Engine) -> int:
     with session(catalog) as db:
-        row = Repository(name="acme/tool", source=SourceKind.GITHUB)
+        row = Repository(name="acme/tool")
         db.add(row)
         db.flush()
         assert row.id is not None

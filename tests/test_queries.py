@@ -11,10 +11,14 @@ from db.engine import CatalogError, session
 from db.models import (
     AgentConfig,
     AgentKind,
+    ApiQuota,
+    Crawl,
     Environment,
     ExitStatus,
     InstanceStatus,
+    Issue,
     PullRequest,
+    PullRequestIssue,
     RejectReason,
     Repository,
     Rollout,
@@ -39,11 +43,17 @@ def empty(request: pytest.FixtureRequest) -> Iterator[Engine]:
 def engine(empty: Engine) -> Engine:
     """Two repositories: of three pull requests of the first, one is validated and solved by one of three rollouts."""
     with session(empty) as db:
-        click = added(db, Repository(name="pallets/click", source=SourceKind.GITHUB))
-        added(db, Repository(name="acme/empty", source=SourceKind.GITHUB))
+        click = added(db, Repository(name="pallets/click"))
+        nothing = added(db, Repository(name="acme/empty"))
+        for repository_id in (click, nothing):
+            added(db, Crawl(repository_id=repository_id, source=SourceKind.GITHUB, n_examined=4, n_rest=1,
+                            n_graphql_points=2))  # fmt: skip
+        added(db, ApiQuota(credential="token:a", resource="core", n_left=7))
+        issue = added(db, Issue(repository_id=click, number=9))
         environment = added(db, Environment(digest="sha256:e", python_version="3.9", lock_digest="sha256:l",
                                             resolved_as_of=utc_now()))  # fmt: skip
         first, second, _ = (pull_request(db, click, number) for number in (1, 2, 3))
+        db.add(PullRequestIssue(pull_request_id=first, issue_id=issue, signals=["closer"], confidence=0.95))
         validated = instance(db, click, first, 1, environment, InstanceStatus.VALIDATED)
         instance(db, click, second, 2, None, InstanceStatus.REJECTED)
         config = added(db, AgentConfig(digest="sha256:a", name="oracle", kind=AgentKind.ORACLE, model="m"))
@@ -135,6 +145,16 @@ def test_the_funnel_counts_each_step_per_repository_and_in_total(engine: Engine)
         ("total", 3, 2, 1, 1, 3, 1),
     ]
     assert rows(engine, "funnel", repository="acme/empty")[-1] == ("total", 0, 0, 0, 0, 0, 0)
+
+
+def test_crawls_say_what_each_pull_request_cost(engine: Engine) -> None:
+    columns, found = queries.run(engine, "crawls", {"repository": "pallets/click"})
+    [row] = [dict(zip(columns, row, strict=True)) for row in found]
+    assert (row["pull_requests"], row["points_each"], row["calls_each"]) == (4, 0.5, 0.25)
+
+
+def test_links_are_counted_by_their_signals(engine: Engine) -> None:
+    assert rows(engine, "links") == [("pallets/click", '["closer"]', 1, 0.95)]
 
 
 def test_rejections_name_stage_reason_and_repository(engine: Engine) -> None:

@@ -18,7 +18,6 @@ from db.models import (
     PullRequestIssue,
     RejectReason,
     Repository,
-    SourceKind,
     StageName,
     TaskInstance,
 )
@@ -50,7 +49,7 @@ class World:
         self.checkouts = Checkouts(tmp_path / "mirrors", tmp_path / "cache")
         self.base = self.work.commit("Start", START)
         with session(engine) as db:
-            repository = Repository(name="acme/tool", source=SourceKind.GITHUB, clone_url=str(self.work.path))
+            repository = Repository(name="acme/tool", clone_url=str(self.work.path))
             db.add(repository)
             db.flush()
             self.repository_id = repository.id or 0
@@ -215,7 +214,7 @@ def test_an_issue_without_text_takes_it_from_the_other_source(world: World) -> N
     world.change(FIX)
     world.set(Issue, title="", body="")
     with session(world.engine) as db:
-        other = Repository(name="acme/tool", source=SourceKind.GIT_HISTORY)
+        other = Repository(name="acme/tool")
         db.add(other)
         db.flush()
         db.add(Issue(repository_id=other.id or 0, number=3, title="Known", body="elsewhere"))
@@ -343,7 +342,7 @@ def test_the_same_pull_request_from_two_sources_is_one_instance(world: World) ->
     head = world.change(FIX)
     world.made()
     with session(world.engine) as db:
-        other = Repository(name="acme/tool", source=SourceKind.GIT_HISTORY, clone_url=str(world.work.path))
+        other = Repository(name="acme/tool", clone_url=str(world.work.path))
         db.add(other)
         db.flush()
         world.repository_id = other.id or 0

@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from db.engine import session
 from db.models import (
+    Crawl,
     Issue,
     LinkSignal,
     PullRequest,
@@ -22,8 +23,10 @@ from db.models import (
     StageName,
 )
 from swefactory.checkouts import Checkouts
+from swefactory.config import Settings
 from swefactory.errors import Rejected, Transient
-from swefactory.protocols import CommentRecord, IssueLink, RepositoryRecord
+from swefactory.protocols import ApiUsage, CommentRecord, IssueLink, RepositoryRecord
+from swefactory.pull_request_rows import store_pull_request
 from swefactory.sources.git_history import GitHistorySource
 from swefactory.stage import NextJob, Saved
 from swefactory.stages import crawl
@@ -38,30 +41,43 @@ class World:
         self.engine = engine
         self.source = source
         self.checkouts = Checkouts(tmp_path / "mirrors", tmp_path / "cache")
+        self.settings = Settings(home=tmp_path)
         self.sources: dict[SourceKind, Any] = {SourceKind.GITHUB: source}
         with session(engine) as db:
-            row = Repository(name="acme/tool", source=SourceKind.GITHUB)
+            row = Repository(name="acme/tool")
             db.add(row)
             db.flush()
             self.repository_id = row.id or 0
+        self.crawl_id = self.watch(SourceKind.GITHUB)
+
+    def watch(self, source: SourceKind) -> int:
+        """Another crawl of the repository, which `page` works on from now on."""
+        with session(self.engine) as db:
+            row = Crawl(repository_id=self.repository_id, source=source)
+            db.add(row)
+            db.flush()
+            self.crawl_id = row.id or 0
+        return self.crawl_id
 
     def change(self, **values: object) -> None:
+        """Sets columns of the repository or of its crawl."""
         with session(self.engine) as db:
-            row = db.get_one(Repository, self.repository_id)
+            rows = db.get_one(Repository, self.repository_id), db.get_one(Crawl, self.crawl_id)
             for name, value in values.items():
+                [row] = [row for row in rows if name in type(row).model_fields]
                 setattr(row, name, value)
 
     def page(self) -> Saved:
         """One job of the crawl."""
-        services: Any = SimpleNamespace(sources=self.sources, checkouts=self.checkouts)
+        services: Any = SimpleNamespace(sources=self.sources, checkouts=self.checkouts, settings=self.settings)
         with session(self.engine) as db:
-            subject = crawl.STAGE.load(db, self.repository_id)
+            subject = crawl.STAGE.load(db, self.crawl_id)
         try:
             output: crawl.CrawlOutput | Rejected = crawl.STAGE.work(services, subject)
         except Rejected as verdict:
             output = verdict
         with session(self.engine) as db:
-            return crawl.STAGE.save(db, self.repository_id, output)
+            return crawl.STAGE.save(db, self.crawl_id, output)
 
     def crawl(self) -> list[NextJob]:
         """Jobs until there is none of the crawl's own; the candidates' ones."""
@@ -77,6 +93,11 @@ class World:
             found = list(db.exec(select(table)))
             db.expunge_all()
             return found
+
+    @property
+    def progress(self) -> Crawl:
+        [found] = [row for row in self.rows(Crawl) if row.id == self.crawl_id]
+        return found
 
     @property
     def row(self) -> Repository:
@@ -128,7 +149,7 @@ def test_a_repository_renamed_into_one_under_watch_is_rejected(make_world: Calla
     world = make_world(pull_request(1))
     world.change(name="acme/old-name")
     with session(world.engine) as db:
-        db.add(Repository(name="acme/tool", source=SourceKind.GITHUB))
+        db.add(Repository(name="acme/tool"))
     saved = world.page()
     assert saved.rejected is not None
     assert saved.rejected.reason is RejectReason.REPOSITORY_NOT_FOUND
@@ -159,22 +180,22 @@ def test_every_page_is_fetched_once_even_when_killed_between(make_world: Callabl
 def test_the_crawl_asks_for_itself_again_while_pages_remain(make_world: Callable[..., World]) -> None:
     world = make_world(*(pull_request(n) for n in range(1, 4)))
     first, last = world.page(), world.page()
-    assert first.next_jobs[-1] == NextJob(StageName.CRAWL, world.repository_id, again=True)
-    assert world.row.crawl_cursor is None
+    assert first.next_jobs[-1] == NextJob(StageName.CRAWL, world.crawl_id, again=True)
+    assert world.progress.position is None
     assert {job.stage for job in last.next_jobs} == {StageName.CANDIDATE}
 
 
 def test_the_watermark_is_the_newest_update_seen_at_the_beginning(make_world: Callable[..., World]) -> None:
     world = make_world(*(pull_request(n) for n in range(1, 6)))
     world.page()
-    assert world.row.watermark_at is None
+    assert world.progress.watermark_at is None
     world.source.pull_requests.append(pull_request(9, updated=50))
     world.crawl()
-    assert world.row.watermark_at == day(6)
-    assert world.row.crawled_at is not None
+    assert world.progress.watermark_at == day(6)
+    assert world.progress.crawled_at is not None
     assert [job.again for job in world.crawl()] == [False]
     assert 9 in world.numbers()
-    assert world.row.watermark_at == day(50)
+    assert world.progress.watermark_at == day(50)
 
 
 def test_a_second_crawl_looks_at_what_is_new_only(make_world: Callable[..., World]) -> None:
@@ -183,7 +204,7 @@ def test_a_second_crawl_looks_at_what_is_new_only(make_world: Callable[..., Worl
     world.source.asked.clear()
     assert world.crawl() == []
     assert world.source.asked == [None]
-    assert world.row.watermark_at == day(8)
+    assert world.progress.watermark_at == day(8)
 
 
 def test_a_comment_on_a_pull_request_is_no_change_but_a_new_text_is(make_world: Callable[..., World]) -> None:
@@ -220,7 +241,7 @@ def test_the_limit_counts_pull_requests_with_tests_and_the_others_on_the_way_get
     world.change(pull_request_limit=2)
     assert len(world.crawl()) == 3
     assert sorted(world.numbers()) == [7, 8, 9]
-    assert world.row.watermark_at == day(10)
+    assert world.progress.watermark_at == day(10)
 
 
 def test_a_limit_reached_in_the_middle_of_a_page_ends_there(make_world: Callable[..., World]) -> None:
@@ -243,8 +264,8 @@ def test_a_larger_limit_starts_over_and_finds_the_rest(make_world: Callable[...,
 def test_a_repository_without_pull_requests_is_crawled(make_world: Callable[..., World]) -> None:
     world = make_world()
     assert world.crawl() == []
-    assert world.row.watermark_at is None
-    assert world.row.crawled_at is not None
+    assert world.progress.watermark_at is None
+    assert world.progress.crawled_at is not None
 
 
 def test_git_history_is_mined_from_a_clone(make_world: Callable[..., World], tmp_path: Path) -> None:
@@ -254,7 +275,8 @@ def test_git_history_is_mined_from_a_clone(make_world: Callable[..., World], tmp
         work.commit(f"Fix (#{number})\n\nfixes #1{number}", {"x.py": f"{number}\n"})
     world = make_world()
     world.sources[SourceKind.GIT_HISTORY] = GitHistorySource(world.checkouts, page_size=3)
-    world.change(source=SourceKind.GIT_HISTORY, clone_url=str(work.path))
+    world.watch(SourceKind.GIT_HISTORY)
+    world.change(clone_url=str(work.path))
     assert len(world.crawl()) == 4
     assert sorted(row.number for row in world.rows(Issue)) == [11, 12, 13, 14]
     assert (world.row.clone_url, world.row.default_branch) == (str(work.path), "main")
@@ -267,3 +289,78 @@ def test_facts_that_a_source_does_not_know_stay(make_world: Callable[..., World]
     world.change(clone_url="/here", license="MIT", default_branch="main")
     world.crawl()
     assert (world.row.clone_url, world.row.license, world.row.default_branch) == ("/here", "MIT", "main")
+
+
+def test_both_kinds_of_source_write_the_same_rows(make_world: Callable[..., World], tmp_path: Path) -> None:
+    """git's word adds what GitHub does not know, and takes nothing away."""
+    told = pull_request(7, issues=resolves(issue(3, "Title", "Body")))
+    world = make_world(told)
+    world.crawl()
+    keyword = IssueLink(issue(3, "", ""), frozenset({LinkSignal.KEYWORD_COMMIT}))
+    changelog = IssueLink(issue(4, "", ""), frozenset({LinkSignal.CHANGELOG}))
+    from_git = replace(told, title="Merge", url="", base_commit="a" * 40, issues=(keyword, changelog))
+    world.sources[SourceKind.GIT_HISTORY] = FakeSource([from_git, pull_request(8)])
+    world.watch(SourceKind.GIT_HISTORY)
+    work = WorkRepository(tmp_path / "work")
+    work.commit("Start", {"x.py": "0\n"})
+    world.change(clone_url=str(work.path))
+    assert [job.again for job in world.crawl()] == [False, True]
+    row, other = sorted(world.rows(PullRequest), key=lambda row: row.number)
+    assert (row.title, row.base_commit, row.sources) == (told.title, told.base_commit, ["git_history", "github"])
+    assert (other.number, other.sources) == (8, ["git_history"])
+    signals = {link.issue_id: link.signals for link in world.rows(PullRequestIssue)}
+    issues = {row.number: row for row in world.rows(Issue)}
+    assert signals[issues[3].id] == ["closing_reference", "keyword_commit"]
+    assert signals[issues[4].id] == ["changelog"]
+    assert issues[3].body == "Body"
+
+
+def test_git_comes_first_and_github_takes_over(make_world: Callable[..., World]) -> None:
+    world = make_world(pull_request(7, title="By GitHub"))
+    with session(world.engine) as db:
+        store_pull_request(db, world.repository_id, SourceKind.GIT_HISTORY, pull_request(7, title="By git", url=""))
+    assert [job.again for job in world.crawl()] == [True]
+    assert world.rows(PullRequest)[0].title == "By GitHub"
+
+
+def test_what_was_asked_is_counted(make_world: Callable[..., World]) -> None:
+    world = make_world(*(pull_request(n) for n in range(1, 6)), usage_each=ApiUsage(2, 1, 3, 4))
+    world.crawl()
+    row = world.progress
+    assert (row.n_examined, row.n_rest, row.n_rest_free, row.n_graphql, row.n_graphql_points) == (5, 6, 3, 9, 12)
+
+
+FORK = RepositoryRecord("acme/tool", "", "", "main", is_fork=True, fork_root="first/tool", pushed_at=day(1))
+
+
+def test_a_repository_that_the_filters_refuse_is_not_asked_for_its_pull_requests(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(pull_request(1), facts=FORK)
+    saved = world.page()
+    assert saved.rejected is not None
+    assert saved.rejected.reason is RejectReason.REPOSITORY_IS_FORK
+    assert "first/tool" in saved.rejected.detail
+    assert "SWEFACTORY_FORKS" in saved.rejected.detail
+    assert world.source.asked == []
+
+
+def test_fresh_facts_of_a_search_are_enough_to_refuse(make_world: Callable[..., World]) -> None:
+    world = make_world(pull_request(1))
+    with session(world.engine) as db:
+        crawl.store_facts(db.get_one(Repository, world.repository_id), FORK)
+    assert world.page().rejected is not None
+    assert world.source.n_facts_asked == 0
+    world.change(facts_at=day(1))
+    assert world.page().rejected is None, "they are old by now, and asked for again"
+
+
+def test_numbers_of_an_archive_are_hydrated_and_leave_no_watermark(make_world: Callable[..., World]) -> None:
+    world = make_world(*(pull_request(n) for n in range(1, 8)))
+    world.sources[SourceKind.GH_ARCHIVE] = world.source
+    world.watch(SourceKind.GH_ARCHIVE)
+    world.change(numbers=[2, 3, 99])
+    world.crawl()
+    assert sorted(world.numbers()) == [2, 3]
+    assert world.progress.watermark_at is None
+    assert world.progress.crawled_at is not None

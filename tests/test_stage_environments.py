@@ -19,7 +19,6 @@ from db.models import (
     PullRequest,
     RejectReason,
     Repository,
-    SourceKind,
     StageName,
     TaskInstance,
 )
@@ -93,9 +92,7 @@ def subject(place: tuple[Path, str], **changes: object) -> EnvironmentInput:
 
 def instance_in(db: Session, place: tuple[Path, str], number: int) -> int:
     now = datetime.now(UTC)
-    repository = db.exec(select(Repository)).first() or Repository(
-        name="o/r", source=SourceKind.GITHUB, clone_url=str(place[0])
-    )
+    repository = db.exec(select(Repository)).first() or Repository(name="o/r", clone_url=str(place[0]))
     db.add(repository)
     db.flush()
     assert repository.id is not None

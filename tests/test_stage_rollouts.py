@@ -24,7 +24,6 @@ from db.models import (
     RejectReason,
     Repository,
     Rollout,
-    SourceKind,
     StageName,
     TaskInstance,
 )
@@ -113,7 +112,7 @@ class World:
         python = next(v for v in ("3.12", "3.11", "3.13", "3.10") if v in backend.pythons())
         lock = self.services.artifacts.put(b"", "text/plain")
         with session(self.engine) as db:
-            repository = Repository(name="o/r", source=SourceKind.GITHUB, clone_url=str(self.origin))
+            repository = Repository(name="o/r", clone_url=str(self.origin))
             environment = Environment(
                 digest=f"sha256:{'ab' * 32}", python_version=python, lock_digest=lock.digest, resolved_as_of=NOW
             )

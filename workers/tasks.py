@@ -44,7 +44,8 @@ class _Process:
 def _process(pid: int) -> _Process:
     """Keyed by the process, so that a child never uses what its parent made."""
     settings = Settings()
-    return _Process(settings, make_engine(settings.catalog_url), owner_name(), make_services(settings))
+    engine = make_engine(settings.catalog_url)
+    return _Process(settings, engine, owner_name(), make_services(settings, engine))
 
 
 @shared_task(name=RUN, throws=(SwefactoryError, CatalogError))

@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from db.engine import session
-from db.models import PullRequest, Repository, SourceKind
+from db.models import Crawl, PullRequest, Repository, SourceKind
 from swefactory import admin
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, show
@@ -58,7 +58,7 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: `swefactory repo list --json`
     """
-    columns = ["name", "source", "pull_requests", "limit", "stars", "license", "crawled_at"]
+    columns = ["name", "sources", "pull_requests", "limit", "stars", "license", "language", "pushed_at", "crawled_at"]
     with catalog(settings()) as engine, session(engine) as db:
         owner = col(PullRequest.repository_id)
         counted = select(owner, func.count().label("n")).group_by(owner).subquery()
@@ -67,11 +67,19 @@ def list_(as_json: AsJson = False) -> None:
             .outerjoin(counted, counted.c.repository_id == Repository.id)
             .order_by(Repository.name)
         )
-        rows = [
-            [repo.name, repo.source.value, n, repo.pull_request_limit, repo.n_stars, repo.license, repo.crawled_at]
-            for repo, n in db.exec(statement)
-        ]
+        crawls: dict[int | None, list[Crawl]] = {}
+        for crawl in db.exec(select(Crawl).order_by(Crawl.source)):
+            crawls.setdefault(crawl.repository_id, []).append(crawl)
+        rows = [_row(repo, n, crawls.get(repo.id, [])) for repo, n in db.exec(statement)]
     show(columns, rows, as_json=as_json, empty="no repository yet; add one: swefactory repo add owner/name")
+
+
+def _row(repo: Repository, n: int, crawls: list[Crawl]) -> list[object]:
+    sources = ", ".join(crawl.source.value for crawl in crawls)
+    limits = [crawl.pull_request_limit for crawl in crawls if crawl.pull_request_limit]
+    crawled_at = max((crawl.crawled_at for crawl in crawls if crawl.crawled_at), default=None)
+    facts = [repo.n_stars, repo.license, repo.language, repo.pushed_at, crawled_at]
+    return [repo.name, sources, n, max(limits, default=None), *facts]
 
 
 def _names_in(path: Path | None) -> list[str]:

@@ -50,6 +50,22 @@ def status(as_json: AsJson = False) -> None:
         if not as_json:
             columns, rows = queries.run(engine, "funnel")
             show(columns, rows, as_json=False, title="funnel", empty="no repository yet")
+            _print_api_usage(engine)
+
+
+def _print_api_usage(engine: Engine) -> None:
+    """What the crawls asked of GitHub, each pull request looked at; nothing where none was asked."""
+    columns, rows = queries.run(engine, "crawls")
+    number = {name: columns.index(name) for name in columns}
+    n, points, calls, free = (
+        sum(int(str(row[number[name]])) for row in rows) for name in ("pull_requests", "points", "calls", "free_calls")
+    )
+    if points or calls or free:
+        each = f", {points / n:.2g} points and {calls / n:.2g} calls each" if n else ""
+        console.print(
+            f"GitHub: {n} pull requests looked at for {points} GraphQL points, {calls} REST calls and {free} free "
+            f"ones{each} (`swefactory query crawls`, `swefactory query quotas`)"
+        )
 
 
 def _names(engine: Engine) -> dict[int | None, str]:

@@ -105,7 +105,8 @@ class _Handler(QuietHandler):
             case ["issues", number, "comments"] if number in issues:
                 return payloads.comments(self.served, issues[number], self.url)
             case ["pulls"]:
-                return [payloads.pull_request(self.served, pulls[n], self.url) for n in sorted(pulls, key=int)]
+                newest_first = sorted(pulls.values(), key=lambda pull: pull.merged_at, reverse=True)
+                return [payloads.pull_request(self.served, pull, self.url) for pull in newest_first]
             case ["pulls", number] if number in pulls:
                 return Answer(payloads.pull_request(self.served, pulls[number], self.url))
             case ["pulls", number, "files"] if number in pulls:
@@ -132,10 +133,11 @@ class _Handler(QuietHandler):
             data = answer(asked["query"], asked.get("variables") or {}, payloads.graph(self.served, self.url))
         except (ValueError, KeyError, QueryError) as error:
             return Answer({"errors": [{"message": str(error)}]})
-        if data.get("repository", 0) is None:
-            missing = {"type": "NOT_FOUND", "message": "Could not resolve to a Repository"}
-            return Answer({"data": data, "errors": [missing]})
-        return Answer({"data": data})
+        missing = [
+            {"type": "NOT_FOUND", "path": path, "message": f"Could not resolve to {'/'.join(path)}"}
+            for path in _absent(data)
+        ]
+        return Answer({"data": data, "errors": missing} if missing else {"data": data})
 
     # ------------------------------------------------------------ git
 
@@ -152,7 +154,8 @@ class _Handler(QuietHandler):
             QUERY_STRING=address.query, REQUEST_METHOD=self.command, CONTENT_LENGTH=str(len(body)),
             CONTENT_TYPE=self.headers.get("Content-Type", ""), GIT_PROTOCOL=self.headers.get("Git-Protocol", ""),
             HTTP_CONTENT_ENCODING=self.headers.get("Content-Encoding", ""), REMOTE_ADDR="127.0.0.1",
-            GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="uploadpack.allowAnySHA1InWant", GIT_CONFIG_VALUE_0="true",
+            GIT_CONFIG_COUNT="2", GIT_CONFIG_KEY_0="uploadpack.allowAnySHA1InWant", GIT_CONFIG_VALUE_0="true",
+            GIT_CONFIG_KEY_1="uploadpack.allowFilter", GIT_CONFIG_VALUE_1="true",
         )  # fmt: skip
         ran = subprocess.run(
             ["git", "http-backend"], input=body, env=environment, capture_output=True, timeout=120, check=False
@@ -192,6 +195,14 @@ class _Handler(QuietHandler):
         self.end_headers()
         for start in range(0, len(content), _CHUNK):
             self.wfile.write(content[start : start + _CHUNK])
+
+
+def _absent(data: Mapping[str, Any]) -> list[list[str]]:
+    """Where an object was asked for that is not there."""
+    repository = data.get("repository", {})
+    if repository is None:
+        return [["repository"]]
+    return [["repository", name] for name, value in repository.items() if value is None]
 
 
 _NOT_FOUND = Answer({"message": "Not Found"}, HTTPStatus.NOT_FOUND)

@@ -2,8 +2,9 @@
 
     value of a field: a dict (object), a list, a scalar, or a function of the field's arguments that gives one
 
-Knows aliases, variables with defaults, fragments (named and inline), @include and @skip; no mutations, no schema: a
-field that is not in the data is an error, as it is at GitHub.
+Knows aliases, variables with defaults, fragments (named and inline) on types, @include and @skip; no mutations, no
+schema: a field that is not in the data is an error, as it is at GitHub. An object of several possible types says its
+own in `__typename`.
 """
 
 import re
@@ -29,13 +30,15 @@ class _Variable:
 
 @dataclass(frozen=True)
 class _Field:
-    """One selected field; `spread` names a fragment instead, `name` "" with selections is an inline fragment."""
+    """One selected field; `spread` names a fragment instead, `name` "" with selections is a fragment's body, for
+    objects of the type `on`."""
 
     name: str
     alias: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     selections: Sequence["_Field"] = ()
     spread: str = ""
+    on: str = ""
     conditions: Sequence[tuple[str, Any]] = ()
 
 
@@ -53,17 +56,17 @@ class _Parser:
         self._tokens = [*_tokens(query), ("end", "")]
         self._at = 0
 
-    def document(self) -> tuple[Sequence[_Field], dict[str, Any], dict[str, Sequence[_Field]]]:
+    def document(self) -> tuple[Sequence[_Field], dict[str, Any], dict[str, _Field]]:
         """The (only) operation's selections, its variables' defaults, and the fragments."""
         selections: Sequence[_Field] = ()
         defaults: dict[str, Any] = {}
-        fragments: dict[str, Sequence[_Field]] = {}
+        fragments: dict[str, _Field] = {}
         while self._peek() != ("end", ""):
             if self._take_if("name", "fragment"):
                 name = self._take("name")
                 self._take("name", "on")
-                self._take("name")
-                fragments[name] = self._selections()
+                on = self._take("name")
+                fragments[name] = _Field("", on=on, selections=self._selections())
                 continue
             if self._take_if("name", "query") and self._peek()[0] == "name":
                 self._take("name")
@@ -94,9 +97,8 @@ class _Parser:
     def _fragment(self) -> _Field:
         if self._peek()[0] == "name" and self._peek()[1] != "on":
             return _Field("", spread=self._take("name"), conditions=self._directives())
-        if self._take_if("name", "on"):
-            self._take("name")
-        return _Field("", conditions=self._directives(), selections=self._selections())
+        on = self._take("name") if self._take_if("name", "on") else ""
+        return _Field("", on=on, conditions=self._directives(), selections=self._selections())
 
     def _field(self) -> _Field:
         name = alias = self._take("name")
@@ -164,13 +166,13 @@ class _Parser:
 class _Evaluation:
     """Selects fields from data, with one query's variables and fragments."""
 
-    def __init__(self, variables: Mapping[str, Any], fragments: Mapping[str, Sequence[_Field]]) -> None:
+    def __init__(self, variables: Mapping[str, Any], fragments: Mapping[str, _Field]) -> None:
         self._variables = variables
         self._fragments = fragments
 
     def select(self, selections: Sequence[_Field], data: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for wanted in self._flat(selections):
+        for wanted in self._flat(selections, str(data.get("__typename", ""))):
             if wanted.name not in data:
                 raise QueryError(f"Field '{wanted.name}' doesn't exist")
             value = data[wanted.name]
@@ -186,16 +188,17 @@ class _Evaluation:
             return [self._part(wanted, item) for item in value]
         return value
 
-    def _flat(self, selections: Sequence[_Field]) -> Iterator[_Field]:
+    def _flat(self, selections: Sequence[_Field], kind: str) -> Iterator[_Field]:
+        """The fields for an object of type `kind`; "" where it can be of one type only."""
         for wanted in selections:
             if not all(bool(self._resolved(value)) is (name == "include") for name, value in wanted.conditions):
                 continue
             if wanted.spread:
-                yield from self._flat(self._fragments.get(wanted.spread) or _missing(wanted.spread))
+                yield from self._flat([self._fragments.get(wanted.spread) or _missing(wanted.spread)], kind)
             elif wanted.name:
                 yield wanted
-            else:
-                yield from self._flat(wanted.selections)
+            elif wanted.on in ("", kind) or not kind:
+                yield from self._flat(wanted.selections, kind)
 
     def _resolved(self, value: Any) -> Any:  # noqa: ANN401 - GraphQL's values are of any type
         match value:
@@ -208,7 +211,7 @@ class _Evaluation:
         return value
 
 
-def _missing(fragment: str) -> Sequence[_Field]:
+def _missing(fragment: str) -> _Field:
     raise QueryError(f"there is no fragment {fragment!r}")
 
 

@@ -79,21 +79,32 @@ def graph(history: DemoHistory, url: str) -> Json:
 
 def _graph_repository(history: DemoHistory, url: str) -> Json:
     newest_first = sorted(history.pull_requests, key=lambda found: found.merged_at, reverse=True)
+    pulls = {found.number: _graph_pull_request(history, found, url) for found in newest_first}
+    issues = {found.number: _graph_issue(history, found, url) for found in history.issues}
 
     def merged(arguments: Mapping[str, Any]) -> Json:
         order = arguments.get("orderBy") or {}
-        rows = newest_first if order.get("direction") == "DESC" else newest_first[::-1]
+        rows = list(pulls.values()) if order.get("direction") == "DESC" else list(pulls.values())[::-1]
         wanted = rows if "MERGED" in (arguments.get("states") or ["MERGED"]) else []
-        return connection([_graph_pull_request(history, found, url) for found in wanted])(arguments)
+        return connection(wanted)(arguments)
 
-    return {"nameWithOwner": history.name, "url": f"{url}/{history.name}", "pullRequests": merged}
+    return {
+        "nameWithOwner": history.name,
+        "url": f"{url}/{history.name}",
+        "pullRequests": merged,
+        "pullRequest": lambda arguments: pulls.get(arguments["number"]),
+        "issue": lambda arguments: issues.get(arguments["number"]),
+        "issueOrPullRequest": lambda arguments: {**issues, **pulls}.get(arguments["number"]),
+    }
 
 
 def _graph_pull_request(history: DemoHistory, found: DemoPullRequest, url: str) -> Json:
+    repository = {"nameWithOwner": history.name}
     closing = [_graph_issue(history, found.issue, url)] if found.issue and found.is_closing else []
     commit = {"message": found.commit_message, "oid": found.head_commit}
     dates = {"authoredDate": stamp(found.opened_at), "committedDate": stamp(found.opened_at)}
     return {
+        "__typename": "PullRequest", "repository": repository,
         "number": found.number, "title": found.title, "body": found.body, "author": {"login": found.author},
         "url": f"{url}/{history.name}/pull/{found.number}", "createdAt": stamp(found.opened_at),
         "mergedAt": stamp(found.merged_at), "updatedAt": stamp(found.merged_at), "state": "MERGED",
@@ -105,11 +116,19 @@ def _graph_pull_request(history: DemoHistory, found: DemoPullRequest, url: str) 
 
 
 def _graph_issue(history: DemoHistory, found: DemoIssue, url: str) -> Json:
+    closers = [pull for pull in history.pull_requests if pull.issue == found and pull.is_closing]
+    repository = {"nameWithOwner": history.name}
+    closed = [
+        {"__typename": "ClosedEvent",
+         "closer": {"__typename": "PullRequest", "number": pull.number, "repository": repository}}
+        for pull in closers
+    ]  # fmt: skip
     return {
+        "__typename": "Issue", "repository": repository,
         "number": found.number, "title": found.title, "body": found.body, "author": {"login": found.author},
         "url": f"{url}/{history.name}/issues/{found.number}", "createdAt": stamp(found.opened_at),
-        "repository": {"nameWithOwner": history.name},
         "comments": connection([_graph_comment(comment) for comment in found.comments]),
+        "timelineItems": connection(closed),
     }  # fmt: skip
 
 

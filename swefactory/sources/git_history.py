@@ -8,7 +8,7 @@ neither their texts nor comments, and a message tells the solution, so it never 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,15 @@ import git
 
 from swefactory.errors import InfrastructureError, UsageError
 from swefactory.links import linked_issues
-from swefactory.protocols import IssueLink, IssueRecord, PullRequestPage, PullRequestRecord, RepositoryRecord
+from swefactory.protocols import (
+    ApiUsage,
+    CitedIssues,
+    IssueLink,
+    IssueRecord,
+    PullRequestPage,
+    PullRequestRecord,
+    RepositoryRecord,
+)
 
 _HEAD = "refs/swefactory/HEAD"  # where mirrors keep what HEAD was, see swefactory.checkouts
 _MERGE = re.compile(r"Merge pull request #([1-9]\d{0,8}) from \S+")
@@ -45,7 +53,18 @@ class GitHistorySource:
             branch = "" if repo.head.is_detached else repo.head.reference.name
             return RepositoryRecord(name=name, clone_url="", web_url="", default_branch=branch)
 
-    def pages(self, name: str, since: datetime | None, cursor: str | None) -> Iterator[PullRequestPage]:
+    def usage(self) -> ApiUsage:
+        return ApiUsage()
+
+    def pages(
+        self,
+        name: str,
+        since: datetime | None,
+        cursor: str | None,
+        *,
+        numbers: Sequence[int] = (),
+        cited: CitedIssues | None = None,
+    ) -> Iterator[PullRequestPage]:
         """By merge time along the first parents. Ends with the first page of which all merged before `since`."""
         with self._open(name) as repo:
             start = cursor if cursor and _has(repo, cursor) else _HEAD
@@ -57,8 +76,9 @@ class GitHistorySource:
             while following:
                 page = [following, *islice(merged, self._page_size - 1)]
                 following = next(merged, None)
-                wanted = [one for one in page if since is None or _merged_at(one[0]) >= since]
-                if not wanted:
+                recent = [one for one in page if since is None or _merged_at(one[0]) >= since]
+                wanted = [one for one in recent if not numbers or one[1] in numbers]
+                if not recent:
                     break
                 after = following[0].hexsha if following else None
                 yield PullRequestPage(tuple(_record(repo, name, *one) for one in wanted), after)
