@@ -27,8 +27,8 @@ from db.models import (
     utc_now,
 )
 from swefactory.errors import Rejected
+from swefactory.file_kinds import touches_tests
 from swefactory.links import confidence
-from swefactory.patches import touches_tests
 from swefactory.protocols import (
     IssueLink,
     IssueRecord,
