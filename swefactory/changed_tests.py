@@ -1,4 +1,4 @@
-"""Which files of a change are the tests'. One property: the answer depends on paths and texts alone, and each path has one.
+"""Which files of a change are the tests'. One property: paths and texts alone decide, and each path has one answer.
 
     tests/anything, conftest.py, test_x.py, x_test.py, snapshots     yes, whatever they hold
     pkg/test.py, pkg/test/… of a package without test modules        by content: werkzeug.test is the product
@@ -57,7 +57,7 @@ def changed_tests(changes: Sequence[FileChange], texts: Mapping[str, str], aroun
     paths = {path for path in every if _is_test(path, contents.get(path), around)}
     paths |= _data_of_tests(changes, paths, around)
     left = {change.new_path for change in changes if change.new_path}
-    modules = sorted(path for path in paths & left if _is_module(path, contents.get(path)))
+    modules = sorted(path for path in paths & left if _is_module(path, contents.get(path), around.names))
     return ChangedTests(frozenset(paths), tuple(modules))
 
 
@@ -89,13 +89,14 @@ def _is_steering(path: str) -> bool:
     return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
 
 
-def _is_module(path: str, content: PythonTests | None) -> bool:
+def _is_module(path: str, content: PythonTests | None, names: TestNames) -> bool:
     """Whether pytest could find tests in it. Some are named like tests and hold none: input of a type checker."""
     if not path.endswith(".py") or is_conftest(path):
         return False
-    return (
-        is_test_module(path) if content is None else content.could_run and (bool(content.tests) or is_test_module(path))
-    )
+    is_named = is_test_module(path) or names.is_file(PurePosixPath(path).name)
+    if content is None:
+        return is_named
+    return bool(content.tests) or (is_named and content.could_run)
 
 
 def _data_of_tests(changes: Sequence[FileChange], tests: Collection[str], around: Surroundings) -> set[str]:

@@ -1,27 +1,30 @@
-"""Which two commits a pull request's diff compares, and the base commit it is applied to. One property: base commit
-plus diff is what was merged, in every file that the diff touches, whenever the repository still says what that was.
+r"""Which two commits a pull request's diff compares, and the base commit it is applied to. One property: base commit
+plus diff is `result`, in every file that the diff touches; that is what was merged, or the reason here says why not.
 
 The API's `base.sha` is the tip of the base branch at some time: when the pull request was opened, pushed to or merged
 (GitHub says nowhere which; github/docs#431, github/rest-api-description#5978). SWE-bench takes it as base_commit and
 GitHub's three-dot diff, merge-base(base, head)..head, as the patch. Here base.sha is used where it holds what the
 property asks for, else the tip that was merged into, which the merge commit M tells:
 
-    merge     B──A──M        squash    B──A──M        rebase    B──A─1'─2'=M    fast-forward   B─1─2=M
-               \\   /                    \\                        \\                             (head is M)
-                1─2                     1─2                       1─2
-    tip: M's first parent    M's parent               below 1' (same author, time, words)   base.sha, else M's parent
+    merge    B──A──M         squash   B──A──M        rebase   B──A──1'──2'=M     fast-forward   B──1──2=M
+              \    /                   \                      \
+               1──2                     1──2                   1──2
+    tip: M's first parent    M's parent              below 1' (same author,      base.sha, else M's parent
+                                                     time and words as 1)
 
-    merge-back   B──A──C──M      stacked   B───A'──────M   another's branch, A, was squashed as A' and this one
-                  \\  \\    /                 \\         /    retargeted: the three-dot diff holds A too and does not
-                   1──2──3                   A─1──2──     apply to A'; what M adds to its tip does
+    merge-back   B──A──C──M     stacked   B──────A'───M    A, another's branch, was squashed as A' and this one, 1──2,
+                  \  \   /                 \               retargeted: its three-dot diff holds A too and so does
+                   1──2─3                   A──1──2        not apply to A'; what M adds to its tip does
 
-Diff and base commit, the first that gives what M holds:
-  1. fork..head on base.sha, then on the tip. The fork is the later one of merge-base(base.sha, head) and
+Diff and base commit, the first that holds:
+  1. fork..head on base.sha, if that gives what M holds. The fork is the later one of merge-base(base.sha, head) and
      merge-base(tip, head): with a stale base.sha the branch's merge-backs would else count as its own change.
-  2. tip..M on the tip: conflicts solved in M, parts of the branch that the base had already. Not when M brings files
+  2. The same, if fork..head on the tip gives what M holds and applies to base.sha, which has all that the branch was
+     built on: only others' work in the same files, between base.sha and the merge, tells the two apart. Else the tip.
+  3. tip..M on the tip: conflicts solved in M, parts of the branch that the base had already. Not when M brings files
      that the branch does not touch: it merged other work too.
-  3. fork..head on base.sha, the tip or, as it fits there always, on the fork: M is unknown or no measure.
-A head that is in base.sha already (recorded after the merge), or gone, leaves 2; a base.sha that is gone (its branch
+  4. fork..head on base.sha, the tip or, as it fits there always, on the fork: M is unknown or no measure.
+A head that is in base.sha already (recorded after the merge), or gone, leaves 3; a base.sha that is gone (its branch
 was force-pushed) leaves the tip. With neither base nor merge commit there is no base commit. A rebased branch whose
 head is gone looks like a squash of its last commit; GitHub keeps all heads.
 """
@@ -52,8 +55,8 @@ class PullCommits:
 
 @dataclass(frozen=True)
 class PullRange:
-    """The diff is start..end and fits `base_commit`. `result` is the commit that this gives in the touched files;
-    None where the base has moved on and no merge commit tells."""
+    """The diff is start..end and fits `base_commit`. `result` is the commit that this gives in the touched files: the
+    merge commit; the head, where base.sha is older in them or the merge is unknown; None where it is between both."""
 
     base_commit: str
     start: str
@@ -81,35 +84,32 @@ def pull_range(checkouts: Checkouts, mirror: Path, pull: PullCommits) -> PullRan
             f"base commit {pull.base or '(unknown)'} of {pull.name} is not in its repository any more, "
             "or holds the pull request already",
         )
-    return _as_merged(git, base, tip, merge, own, merged) or _as_proposed(git, base, tip, own, merged)
-
-
-def _as_merged(
-    git: "_Commits", base: str, tip: str, merge: str, own: tuple[str, str] | None, merged: tuple[str, str] | None
-) -> PullRange | None:
-    if not merge:
-        return None
-    if own:
-        for start in dict.fromkeys(filter(None, (base, tip))):
-            if git.gives(start, own, merge):
-                return PullRange(start, *own, result=merge)
+    if own and (found := _own_as_merged(git, base, tip, merge, own)):
+        return found
     if merged and (own is None or git.changed(*merged) <= git.changed(*own)):
         return PullRange(tip, *merged, result=merge)
-    return None
+    assert own is not None
+    bases = [start for start in (base, tip) if start]
+    return next((found for start in bases if (found := _on(git, start, own))), PullRange(own[0], *own, result=own[1]))
 
 
-def _as_proposed(
-    git: "_Commits", base: str, tip: str, own: tuple[str, str] | None, merged: tuple[str, str] | None
-) -> PullRange:
-    if own is None:
-        assert merged is not None
-        return PullRange(tip, *merged, result=merged[1])
-    for start in dict.fromkeys(filter(None, (base, tip))):
-        if git.gives(start, own, own[1]):
-            return PullRange(start, *own, result=own[1])
-        if git.fits(start, own):
-            return PullRange(start, *own, result=None)
-    return PullRange(own[0], *own, result=own[1])
+def _own_as_merged(git: "_Commits", base: str, tip: str, merge: str, own: tuple[str, str]) -> PullRange | None:
+    """The branch's own diff, when it is what `merge` brought; None when that is not known, or something else."""
+    if not merge:
+        return None
+    if base and git.gives(base, own, merge):
+        return PullRange(base, *own, result=merge)
+    if not tip or not git.gives(tip, own, merge):
+        return None
+    is_whole = bool(base) and git.latest_fork([base], own[1]) == own[0]  # base.sha lacks nothing the branch has
+    return (_on(git, base, own) if is_whole else None) or PullRange(tip, *own, result=merge)
+
+
+def _on(git: "_Commits", start: str, own: tuple[str, str]) -> PullRange | None:
+    """The branch's own diff on `start`, when it applies there."""
+    if git.gives(start, own, own[1]):
+        return PullRange(start, *own, result=own[1])
+    return PullRange(start, *own, result=None) if git.fits(start, own) else None
 
 
 class _Commits:
@@ -200,8 +200,8 @@ class _Commits:
         except subprocess.CalledProcessError as error:
             words = error.stderr.decode(errors="replace").strip()[-300:]
             raise InfrastructureError(
-                f"git {args[0]} failed in {self._mirror}: {words}; if objects are missing there, delete that folder and "
-                "run again"
+                f"git {args[0]} failed in {self._mirror}: {words}; if objects are missing there, delete that folder "
+                "and run again"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""What tests a Python file defines, read from its syntax. One property: the file is never run, and every text has an answer.
+"""What tests a Python file defines, read from its syntax. One property: no file is run, and every text has an answer.
 
     def test_x(): assert …               a test, also below `if`, `try` and `with`
     class TestX: def test_y(self): …     a test, unless it has an __init__ (pytest leaves such a class out)
@@ -56,31 +56,31 @@ class TestNames:
     def is_class(self, name: str) -> bool:
         return any(_matches(name, own) for own in self.classes)
 
+    def is_file(self, name: str) -> bool:
+        return any(fnmatchcase(name, own) for own in self.files)
+
 
 @dataclass(frozen=True)
 class PythonTests:
-    """`tests` and `helpers` (fixtures, hooks) are names, in the file's order. `inherits_tests`: a class or a name could
-    bring tests that stand elsewhere."""
+    """`tests`, `unproven` (named like tests, nothing else says so) and `helpers` (fixtures, hooks) are names, in the
+    file's order. `inherits_tests`: a class or a name could bring tests that stand elsewhere."""
 
     tests: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
     helpers: tuple[str, ...] = ()
     imports_library: bool = False
     inherits_tests: bool = False
 
     @property
-    def is_for_tests(self) -> bool:
-        return bool(self.tests or self.helpers)
-
-    @property
     def could_run(self) -> bool:
         """Whether pytest, told to run the file, could find a test in it."""
-        return bool(self.tests) or self.inherits_tests
+        return bool(self.tests or self.unproven or self.inherits_tests)
 
 
 @dataclass
 class _Found:
     tests: list[str] = field(default_factory=list)
-    unproven: list[str] = field(default_factory=list)  # named like tests, but without an assertion
+    unproven: list[str] = field(default_factory=list)
     helpers: list[str] = field(default_factory=list)
     imports_library: bool = False
     inherits_tests: bool = False
@@ -96,8 +96,15 @@ def python_tests(text: str, names: TestNames = _STANDARD) -> PythonTests:
     found = _Found()
     for node in _top_level(Parser(_LANGUAGE).parse(source).root_node):
         _read(node, names, found)
-    proven = found.tests + (found.unproven if found.imports_library else [])
-    return PythonTests(tuple(proven), tuple(found.helpers), found.imports_library, found.inherits_tests)
+    if found.imports_library:
+        found.tests, found.unproven = found.tests + found.unproven, []
+    return PythonTests(
+        tests=tuple(found.tests),
+        unproven=tuple(found.unproven),
+        helpers=tuple(found.helpers),
+        imports_library=found.imports_library,
+        inherits_tests=found.inherits_tests,
+    )
 
 
 def test_names(configuration: Mapping[str, str]) -> TestNames:
