@@ -1,7 +1,7 @@
 """Which files of a change are the tests'. One property: paths and texts alone decide, and each path has one answer.
 
     tests/anything, conftest.py, test_x.py, x_test.py, snapshots     yes, whatever they hold
-    pkg/test.py, pkg/test/… of a package without test modules        by content: werkzeug.test is the product
+    pkg/test.py, pkg/test/… of a package without test modules        by content: werkzeug.test, jinja2.tests
     checks/login.py                                                  by content: it defines tests
     checks/fixtures.py                                               by content, unless in a package: a pytest plugin
     data/new.json, named in added lines of tests and nowhere else    yes, when new and outside packages
@@ -72,7 +72,7 @@ def _is_test(path: str, content: PythonTests | None, around: Surroundings) -> bo
         return is_named_as_test(path) and not folder
     if content.tests or (content.helpers and not in_package):
         return True
-    return is_named_as_test(path) and (content.could_run or content.imports_library or not in_package)
+    return is_named_as_test(path) and (content.imports_library or not in_package)
 
 
 def _is_product(folder: str, around: Surroundings) -> bool:

@@ -42,6 +42,8 @@ def pull_diff(checkouts: Checkouts, mirror: Path, start: str, end: str) -> PullD
     if odd or crossing_renames(files, tests.paths.__contains__):
         diff = checkouts.diff(mirror, start, end, renames=False, as_binary=odd)
         files = file_changes(diff)
+    if odd := unstorable_paths(files):  # git never writes a link's target as binary
+        raise PatchUnreadable(f"{odd[0]} is a link whose target is no text")
     if len(diff) > _MAX_CHARS:
         raise PatchUnreadable(f"it has {len(diff)} characters, more than {_MAX_CHARS}")
     return PullDiff(split_patch(files, tests.paths.__contains__), tests.modules)

@@ -65,7 +65,9 @@ class Pull:
 
         def git(*args: str, given: str = "") -> str:
             env = {**os.environ, **index}
-            ran = subprocess.run(["git", *args], cwd=self.work.path, env=env, input=given, text=True, capture_output=True)
+            ran = subprocess.run(
+                ["git", *args], cwd=self.work.path, env=env, input=given, text=True, capture_output=True
+            )
             assert ran.returncode == 0, ran.stderr
             return ran.stdout
 
