@@ -38,8 +38,9 @@ def pull_diff(checkouts: Checkouts, mirror: Path, start: str, end: str) -> PullD
     diff = checkouts.diff(mirror, start, end)
     files = file_changes(diff)
     tests = _tests(checkouts, mirror, (start, end), files)
-    odd = unstorable_paths(files)
-    if odd or crossing_renames(files, tests.paths.__contains__):
+    odd: tuple[str, ...] = ()
+    while (found := set(unstorable_paths(files)) - set(odd)) or crossing_renames(files, tests.paths.__contains__):
+        odd += tuple(sorted(found))  # a second round for a file that was a rename without content
         diff = checkouts.diff(mirror, start, end, renames=False, as_binary=odd)
         files = file_changes(diff)
     if odd := unstorable_paths(files):  # git never writes a link's target as binary

@@ -194,6 +194,13 @@ def test_a_file_that_moves_between_tests_and_source_by_content_is_in_both_halves
     assert "new file mode" in diff.split.patch
 
 
+def test_a_file_that_moves_between_tests_and_source_unchanged_may_hold_any_bytes(tmp_path: Path) -> None:
+    diff = _diff(tmp_path, {"tests/latin.txt": b"caf\xe9\n"}, {"tests/latin.txt": None, "src/latin.txt": b"caf\xe9\n"})
+    for half in (diff.split.patch, diff.split.test_patch):
+        assert "GIT binary patch" in half
+        assert half.encode()
+
+
 def test_a_test_that_moves_within_the_tests_stays_a_rename(tmp_path: Path) -> None:
     diff = _diff(
         tmp_path, {"checks/login.py": TEST + ROWS}, {"checks/login.py": None, "tests/test_login.py": TEST + ROWS}
