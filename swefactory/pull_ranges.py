@@ -166,8 +166,10 @@ class _Commits:
         return self._applied(start, diff, frozenset(), start) is not None
 
     def _applied(self, start: str, diff: tuple[str, str], touched: frozenset[str], result: str) -> bool | None:
-        """As `gives`, by applying it; None when it does not apply."""
-        patch = self._checkouts.diff(self._mirror, *diff).encode("utf-8", "surrogateescape")
+        """As `gives`, by applying it; None when it does not apply. A check alone misses a folder in a file's place."""
+        patch = self._checkouts.diff(self._mirror, *diff)
+        if not self._checkouts.applies(self._mirror, start, patch):
+            return None
         with tempfile.TemporaryDirectory(prefix="swefactory-apply-") as folder:
             objects = str((self._mirror / "objects").resolve())
             (Path(folder) / "objects").mkdir()
@@ -177,11 +179,11 @@ class _Commits:
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{objects}"' if ":" in objects else objects,
             }
             self._git("read-tree", start, env=env)
-            if patch:
-                try:
-                    run_git(self._mirror, "apply", "--cached", "--whitespace=nowarn", "-", stdin=patch, env=env)
-                except subprocess.CalledProcessError:
-                    return None
+            command = ("apply", "--cached", "--whitespace=nowarn", "-")
+            try:
+                run_git(self._mirror, *command, stdin=patch.encode("utf-8", "surrogateescape"), env=env)
+            except subprocess.CalledProcessError:
+                return None
             tree = self._git("write-tree", "--missing-ok", env=env).strip()
             return _apart(touched, self.changed(tree, result, env))
 
