@@ -177,14 +177,14 @@ class Checkouts:
 
     def diff(self, mirror: Path, old: str, new: str, *, renames: bool = True, as_binary: Sequence[str] = ()) -> str:
         """The change from `old` to `new` as git writes it, whole binary hunks included; bytes that are not UTF-8 as
-        surrogates. Files of `as_binary` come as binary hunks; links to other repositories' commits are left out.
+        surrogates. Files of `as_binary` come as binary hunks; links to other repositories' commits as their ids.
         Raises InfrastructureError when the mirror lacks objects."""
         with tempfile.NamedTemporaryFile("w", prefix="swefactory-attributes-") as attributes:
             attributes.writelines(f"{_attribute_pattern(path)} -diff\n" for path in as_binary)
             attributes.flush()
             command = [
                 "-c", f"core.attributesFile={attributes.name}", "diff", "--binary", "--full-index", "--no-color",
-                "--no-ext-diff", "--no-textconv", "--diff-algorithm=myers", "--unified=3", "--ignore-submodules=all",
+                "--no-ext-diff", "--no-textconv", "--diff-algorithm=myers", "--unified=3", "--ignore-submodules=none",
                 "--src-prefix=a/", "--dst-prefix=b/", "--find-renames=50%" if renames else "--no-renames", old, new,
             ]  # fmt: skip
             try:

@@ -4,32 +4,20 @@
     diff --git a/tests/test_x.py b/…         ─► test_patch
 
 The split is by whole file sections of git's own text, so renames, deletions, modes and binary hunks survive;
-unidiff then counts every hunk. Text is `str` with undecodable bytes as surrogates. Pure.
-
-Which file is a test's follows SWE-bench (a path with the word test, tests, e2e or testing), but by whole words and
-with one exception: `testing` counts only at the top, as numpy/testing or click/testing.py are the product.
+unidiff then counts every hunk. Text is `str` with undecodable bytes as surrogates. Which file is a test's is said by
+whoever splits (see `changed_tests`), else by its path. Pure.
 """
 
-import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from unidiff.errors import UnidiffParseError
 from unidiff.patch import PatchSet
 
-_TEST_WORDS = frozenset(("test", "tests", "e2e"))
-_TEST_FOLDERS = frozenset(("unittest", "unittests", "testcases", "testdata", "testfiles", "testsuite", "__snapshots__"))
-_DOCS_FOLDERS = frozenset(("doc", "docs", "documentation", "changelog.d", "changes", "newsfragments", "news"))
-_DOCS_SUFFIXES = frozenset((".md", ".rst", ".adoc", ".markdown"))
-_DOCS_STEMS = frozenset((
-    "authors", "changelog", "changes", "citation", "contributing", "contributors", "copying", "history", "licence",
-    "license", "news", "notice", "readme", "release-notes", "thanks",
-))  # fmt: skip
-_PYTHON_SUFFIXES = frozenset((".py", ".pyx", ".pxd", ".pxi"))
-_MODULE = re.compile(r"[Tt]ests?(?:[_A-Z].*|\d*)|.+_tests?")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
+from swefactory.file_kinds import FileKind, is_docs, is_python, is_test_path
+
 _WHOLE_BINARY = re.compile(
     r"GIT binary patch\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n\Z"
 )
@@ -45,14 +33,6 @@ _ESCAPES = dict(zip("ntrabfv", "\n\t\r\a\b\f\v", strict=True))  # others, like \
 
 class PatchUnreadable(ValueError):
     """The text is not a whole git diff; says which file and why."""
-
-
-class FileKind(enum.StrEnum):
-    """What a changed file is for."""
-
-    TEST = "test"
-    DOCS = "docs"
-    SOURCE = "source"
 
 
 @dataclass(frozen=True)
@@ -73,60 +53,70 @@ class FileChange:
     def path(self) -> str:
         return self.paths[-1]
 
-    @property
-    def is_test(self) -> bool:
-        return is_test_path(self.path)
-
-    @property
-    def crosses(self) -> bool:
-        """A rename between tests and the rest: half of it would belong to each patch."""
-        return len({is_test_path(path) for path in self.paths}) > 1
-
 
 @dataclass(frozen=True)
 class SplitPatch:
-    """The two halves. Each file is in one of them, so they apply in any order."""
+    """The two halves. Each file is in one of them, so they apply in any order. `tests` are paths of the test_patch."""
 
     patch: str
     test_patch: str
     files: tuple[FileChange, ...]
-
-    @property
-    def test_files(self) -> tuple[str, ...]:
-        """Test modules that pytest would run and the test_patch leaves on disk, sorted."""
-        return tuple(sorted(c.new_path for c in self.files if c.new_path and c.is_test and is_test_module(c.new_path)))
+    tests: frozenset[str]
 
     @property
     def kinds(self) -> frozenset[FileKind]:
-        return frozenset(kind_of(change.path) for change in self.files)
+        return frozenset(self._kind(change.path) for change in self.files)
 
     @property
     def changes_python(self) -> bool:
         """Whether Python code outside the tests and docs changes."""
-        return any(kind_of(p) is FileKind.SOURCE and is_python(p) for c in self.files for p in c.paths)
+        return any(self._kind(p) is FileKind.SOURCE and is_python(p) for c in self.files for p in c.paths)
+
+    def _kind(self, path: str) -> FileKind:
+        if path in self.tests:
+            return FileKind.TEST
+        return FileKind.DOCS if is_docs(path) else FileKind.SOURCE
 
 
-def split_patch(diff: str) -> SplitPatch:
-    """Splits git's diff. Raises PatchUnreadable; also for a rename between tests and the rest, which the caller
-    avoids by a diff without renames (see `crossing_renames`)."""
-    files = file_changes(diff)
-    if crossing := [change for change in files if change.crosses]:
+def split_patch(files: Sequence[FileChange], is_test: Callable[[str], bool] = is_test_path) -> SplitPatch:
+    """Splits the files of a diff. Raises PatchUnreadable where the halves would not apply on their own: for a rename
+    between tests and the rest, which the caller avoids by a diff without renames (see `crossing_renames`), and for
+    a file of one half in whose place the other has a folder."""
+    if crossing := crossing_renames(files, is_test):
         raise PatchUnreadable(f"{' -> '.join(crossing[0].paths)} moves between tests and source in one section")
+    tests = frozenset(path for change in files for path in change.paths if is_test(path))
+    _check_folders(files, tests)
     return SplitPatch(
-        patch="".join(change.text for change in files if not change.is_test),
-        test_patch="".join(change.text for change in files if change.is_test),
-        files=files,
+        patch="".join(change.text for change in files if change.path not in tests),
+        test_patch="".join(change.text for change in files if change.path in tests),
+        files=tuple(files),
+        tests=tests,
     )
 
 
-def crossing_renames(diff: str) -> bool:
-    """Whether a file is renamed from the tests to the source or back. Raises PatchUnreadable."""
-    return any(change.crosses for change in file_changes(diff))
+def crossing_renames(
+    files: Sequence[FileChange], is_test: Callable[[str], bool] = is_test_path
+) -> tuple[FileChange, ...]:
+    """Files that are renamed from the tests to the source or back: half of each would belong to each patch."""
+    return tuple(change for change in files if len({is_test(path) for path in change.paths}) > 1)
 
 
-def unstorable_paths(diff: str) -> tuple[str, ...]:
-    """Paths whose section is no text that a database keeps (bytes that are not UTF-8, NUL). Raises PatchUnreadable."""
-    return tuple(c.path for c in file_changes(diff) if "\0" in c.text or any("\ud800" <= x <= "\udfff" for x in c.text))
+def _check_folders(files: Sequence[FileChange], tests: frozenset[str]) -> None:
+    every = {path for change in files for path in change.paths}
+    for path in sorted(every):
+        above = (str(folder) for folder in PurePosixPath(path).parents)
+        if other := next(
+            (folder for folder in above if folder in every and (folder in tests) != (path in tests)), None
+        ):
+            raise PatchUnreadable(
+                f"{other} is a file on one side and a folder with {path}, of the other half, on the other"
+            )
+
+
+def unstorable_paths(files: Iterable[FileChange]) -> tuple[str, ...]:
+    """Paths whose section is no text that a database keeps (bytes that are not UTF-8, NUL)."""
+    odd = (c for c in files if "\0" in c.text or any("\ud800" <= x <= "\udfff" for x in c.text))
+    return tuple(path for change in odd for path in change.paths)
 
 
 def file_changes(diff: str) -> tuple[FileChange, ...]:
@@ -135,51 +125,6 @@ def file_changes(diff: str) -> tuple[FileChange, ...]:
     if sections[0]:
         raise PatchUnreadable(f"it starts with {sections[0][:60]!r} and not with 'diff --git'")
     return tuple(_file_change(section) for section in sections[1:])
-
-
-def is_test_path(path: str) -> bool:
-    """Whether a file belongs to the tests: modules, conftest, helpers and data in their folders."""
-    *folders, name = path.split("/")
-    if name == "conftest.py" or (folders and _words(folders[0]) & {"testing"}):
-        return True
-    words = [*map(_words, folders), _words(PurePosixPath(name).stem)]
-    return any(found & _TEST_WORDS for found in words) or any(folder.lower() in _TEST_FOLDERS for folder in folders)
-
-
-def is_test_module(path: str) -> bool:
-    """Whether pytest, told to run this file, could find tests in it by the usual names."""
-    file = PurePosixPath(path)
-    return file.suffix == ".py" and bool(_MODULE.fullmatch(file.stem))
-
-
-def is_docs(path: str) -> bool:
-    """Whether a file only explains: documentation folders, texts, changelogs, licences."""
-    file = PurePosixPath(path)
-    stem = file.name.split(".", 1)[0].lower()
-    if any(folder.lower() in _DOCS_FOLDERS for folder in file.parts[:-1]):
-        return not is_python(path) or file.parts[0].lower() in ("doc", "docs", "documentation")
-    return file.suffix.lower() in _DOCS_SUFFIXES or (stem in _DOCS_STEMS and not is_python(path))
-
-
-def is_python(path: str) -> bool:
-    """Whether it is Python code that runs; stubs do not."""
-    return PurePosixPath(path).suffix.lower() in _PYTHON_SUFFIXES
-
-
-def kind_of(path: str) -> FileKind:
-    """What a file is for; a test in the docs folder is a test."""
-    if is_test_path(path):
-        return FileKind.TEST
-    return FileKind.DOCS if is_docs(path) else FileKind.SOURCE
-
-
-def touches_tests(paths: Iterable[str]) -> bool:
-    return any(is_test_path(path) for path in paths)
-
-
-def _words(name: str) -> set[str]:
-    found = {word.lower() for word in _WORD.findall(name)}
-    return found | {word.rstrip("0123456789") for word in found}
 
 
 def _file_change(section: str) -> FileChange:

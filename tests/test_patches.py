@@ -7,15 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swefactory.checkouts import Checkouts
+from swefactory.file_kinds import FileKind
 from swefactory.patches import (
-    FileKind,
     PatchUnreadable,
+    SplitPatch,
     crossing_renames,
     file_changes,
-    is_test_module,
-    kind_of,
     split_patch,
-    touches_tests,
     unstorable_paths,
 )
 from tests.git_repositories import WorkRepository
@@ -33,68 +31,20 @@ index 1111111..2222222 100644
 TESTS = TEXT.replace("src/x.py", "tests/test_x.py")
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("src/x.py", FileKind.SOURCE),
-        ("setup.cfg", FileKind.SOURCE),
-        ("src/latest.py", FileKind.SOURCE),
-        ("src/contest/attestation.py", FileKind.SOURCE),
-        ("src/_pytest/python.py", FileKind.SOURCE),
-        ("src/click/testing.py", FileKind.SOURCE),
-        ("numpy/testing/utils.py", FileKind.SOURCE),
-        ("docs_builder/main.py", FileKind.SOURCE),
-        ("requirements.txt", FileKind.SOURCE),
-        ("news.py", FileKind.SOURCE),
-        ("tests/test_x.py", FileKind.TEST),
-        ("tests/data/x.json", FileKind.TEST),
-        ("tests/README.md", FileKind.TEST),
-        ("testing/data/x.txt", FileKind.TEST),
-        ("src/x/test/helpers.py", FileKind.TEST),
-        ("src/x/test_y.py", FileKind.TEST),
-        ("src/x/y_test.py", FileKind.TEST),
-        ("integration_tests/run.py", FileKind.TEST),
-        ("e2e/login.py", FileKind.TEST),
-        ("unit-tests/a.py", FileKind.TEST),
-        ("src/FooTests.cs", FileKind.TEST),
-        ("conftest.py", FileKind.TEST),
-        ("src/x/conftest.py", FileKind.TEST),
-        ("docs/conf.py", FileKind.DOCS),
-        ("docs/index.rst", FileKind.DOCS),
-        ("README.md", FileKind.DOCS),
-        ("CHANGES", FileKind.DOCS),
-        ("AUTHORS.txt", FileKind.DOCS),
-        ("changelog.d/12.change.txt", FileKind.DOCS),
-    ],
-)
-def test_every_file_has_a_kind(path: str, kind: FileKind) -> None:
-    assert kind_of(path) is kind
-
-
-@pytest.mark.parametrize(
-    "path", ["tests/test_x.py", "a/x_test.py", "a/tests.py", "test.py", "tests/testThing.py", "tests/test1.py"]
-)
-def test_pytest_would_run_these(path: str) -> None:
-    assert is_test_module(path)
-
-
-@pytest.mark.parametrize(
-    "path", ["tests/conftest.py", "tests/__init__.py", "tests/helpers.py", "tests/test_x.txt", "tests/testing.py"]
-)
-def test_pytest_would_not_run_these(path: str) -> None:
-    assert not is_test_module(path)
+def split_of(diff: str) -> SplitPatch:
+    return split_patch(file_changes(diff))
 
 
 def test_tests_and_source_part_and_nothing_is_lost() -> None:
-    split = split_patch(TEXT + TESTS)
+    split = split_of(TEXT + TESTS)
     assert (split.patch, split.test_patch) == (TEXT, TESTS)
-    assert split.test_files == ("tests/test_x.py",)
+    assert split.tests == {"tests/test_x.py"}
     assert split.kinds == {FileKind.SOURCE, FileKind.TEST}
     assert split.changes_python
 
 
 def test_an_empty_diff_has_two_empty_halves() -> None:
-    split = split_patch("")
+    split = split_of("")
     assert (split.patch, split.test_patch, split.files, split.changes_python) == ("", "", (), False)
 
 
@@ -113,7 +63,7 @@ def test_an_empty_diff_has_two_empty_halves() -> None:
 )
 def test_what_is_no_whole_git_diff_is_refused_with_its_file(text: str, says: str) -> None:
     with pytest.raises(PatchUnreadable, match=says):
-        split_patch(text)
+        split_of(text)
 
 
 def _diff_of(
@@ -155,7 +105,7 @@ def test_renames_deletions_modes_and_binaries_survive(tmp_path: Path) -> None:
     assert changes["empty.py"].old_path is None
     assert "new mode 100755" in changes["run.sh"].text
     assert changes["b.bin"].is_binary
-    split = split_patch(text)
+    split = split_of(text)
     assert sorted(file_changes(split.patch) + file_changes(split.test_patch), key=str) == sorted(
         file_changes(text), key=str
     )
@@ -163,21 +113,17 @@ def test_renames_deletions_modes_and_binaries_survive(tmp_path: Path) -> None:
         assert checkouts.applies(mirror, old, first + second)
 
 
-def test_a_deleted_test_is_in_the_test_patch_but_not_among_those_to_run(tmp_path: Path) -> None:
-    text = _diff_of(
-        tmp_path,
-        {"tests/test_old.py": b"def test(): pass\n", "x.py": b"1\n"},
-        {
-            "tests/test_old.py": None,
-            "x.py": b"2\n",
-            "tests/test_new.py": b"def test(): pass\n",
-            "tests/data.json": b"{}\n",
-        },
-    )
-    split = split_patch(text)
-    assert split.test_files == ("tests/test_new.py",)
-    assert "test_old" in split.test_patch
-    assert "data.json" in split.test_patch
+def test_whoever_splits_says_which_files_are_tests() -> None:
+    split = split_patch(file_changes(TEXT + TESTS), {"src/x.py"}.__contains__)
+    assert (split.patch, split.test_patch, split.tests) == (TESTS, TEXT, {"src/x.py"})
+    assert split.kinds == {FileKind.SOURCE, FileKind.TEST}
+
+
+def test_a_file_of_one_half_in_the_place_of_a_folder_of_the_other_is_refused(tmp_path: Path) -> None:
+    text = _diff_of(tmp_path, {"check": b"x\n"}, {"check": None, "check/test_x.py": b"y\n"})
+    with pytest.raises(PatchUnreadable, match="check is a file on one side and a folder"):
+        split_of(text)
+    assert split_patch(file_changes(text), lambda path: True).patch == ""
 
 
 def test_a_file_that_moves_from_source_to_tests_is_told_and_refused(tmp_path: Path) -> None:
@@ -187,9 +133,9 @@ def test_a_file_that_moves_from_source_to_tests_is_told_and_refused(tmp_path: Pa
         {},
         ("helper.py", "tests/helper.py"),
     )
-    assert crossing_renames(text)
+    assert crossing_renames(file_changes(text))
     with pytest.raises(PatchUnreadable, match=r"helper\.py -> tests/helper\.py"):
-        split_patch(text)
+        split_of(text)
 
 
 def test_odd_bytes_and_line_ends_are_kept(tmp_path: Path) -> None:
@@ -198,10 +144,10 @@ def test_odd_bytes_and_line_ends_are_kept(tmp_path: Path) -> None:
         {"x.py": b"a\r\nb\x0cc\r\n\xe9\n", "y.py": b"no end"},
         {"x.py": b"a\r\nb\x0cd\r\n\xe8\n", "y.py": b"still no end"},
     )
-    split = split_patch(text)
+    split = split_of(text)
     assert split.patch.encode("utf-8", "surrogateescape").count(b"\xe8") == 1
     assert split.patch == text
-    assert unstorable_paths(text) == ("x.py",)
+    assert unstorable_paths(file_changes(text)) == ("x.py",)
 
 
 @pytest.mark.parametrize(
@@ -212,16 +158,11 @@ def test_every_name_that_git_can_write_is_read(tmp_path: Path, name: str) -> Non
     assert {change.path for change in file_changes(text)} == {name, f"m{name}", f"n{name}"}
 
 
-def test_paths_alone_tell_whether_tests_are_touched() -> None:
-    assert touches_tests(["a.py", "tests/x.json"])
-    assert not touches_tests(["a.py", "src/testing.py"])
-
-
 @given(st.lists(st.sampled_from([TEXT, TESTS, TEXT.replace("x.py", "y.py"), "junk\n", "\n", TEXT[:-9]]), max_size=5))
 def test_a_split_loses_no_byte_or_refuses(sections: list[str]) -> None:
     text = "".join(sections)
     try:
-        split = split_patch(text)
+        split = split_of(text)
     except PatchUnreadable:
         return
     assert len(split.patch) + len(split.test_patch) == len(text)

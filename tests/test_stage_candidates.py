@@ -232,9 +232,11 @@ def test_an_issue_without_text_takes_it_from_the_other_source(world: World) -> N
             {"src/tool.py": "new\n", "tests/conftest.py": "x = 1\n", "tests/data.json": "{}"},
             RejectReason.NO_TEST_CHANGE,
         ),
-        ({"tests/test_tool.py": "new\n", "CHANGES.md": "x\n"}, RejectReason.NO_SOURCE_CHANGE),
+        ({"tests/test_tool.py": "x = 1\n", "src/tool.py": "new\n"}, RejectReason.NO_TEST_CHANGE),
+        ({"tests/test_tool.py": FIX["tests/test_tool.py"], "CHANGES.md": "x\n"}, RejectReason.NO_SOURCE_CHANGE),
+        ({"checks/tool.py": FIX["tests/test_tool.py"], "CHANGES.md": "x\n"}, RejectReason.NO_SOURCE_CHANGE),
         (
-            {"tests/test_tool.py": "new\n", "pyproject.toml": "new\n", "src/tool.pyi": "x: int\n"},
+            {"tests/test_tool.py": FIX["tests/test_tool.py"], "pyproject.toml": "new\n", "src/tool.pyi": "x: int\n"},
             RejectReason.NO_PYTHON_CHANGE,
         ),
     ],
@@ -289,12 +291,26 @@ def test_commits_that_are_gone_leave_nothing_to_read(world: World) -> None:
     assert world.verdict().reason is RejectReason.DIFF_UNREADABLE
 
 
-def test_a_base_that_is_gone_is_told(world: World) -> None:
+def test_a_base_that_is_gone_leaves_what_was_merged_into(world: World) -> None:
     merged = world.work.commit("Fix (#7)", FIX)
     world.add(base_commit="b" * 40, head_commit=merged, merge_commit=merged)
+    assert world.made().base_commit == world.base
+
+
+def test_without_base_and_merge_the_missing_base_is_told(world: World) -> None:
+    head = world.work.commit("Fix (#7)", FIX)
+    world.add(base_commit="b" * 40, head_commit=head)
     verdict = world.verdict()
     assert verdict.reason is RejectReason.BASE_COMMIT_MISSING
     assert "b" * 40 in verdict.detail
+
+
+def test_tests_that_only_their_content_tells_are_in_the_test_patch(world: World) -> None:
+    world.change({"src/tool.py": "def f():\n    return 2\n", "checks/tool.py": "def test_f():\n    assert True\n"})
+    instance = world.made()
+    assert instance.test_files == ["checks/tool.py"]
+    assert "checks/tool.py" in instance.test_patch
+    assert "checks/tool.py" not in instance.patch
 
 
 def test_binary_odd_and_moved_files_are_kept(world: World, tmp_path: Path) -> None:

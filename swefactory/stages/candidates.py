@@ -4,9 +4,9 @@
       ─► docs_only ─► no_test_change ─► no_source_change ─► no_python_change ─► duplicate
 
 One property: the patch and test_patch hold the pull request's whole diff, byte for byte, and nothing of the solution
-is in the problem. The diff is GitHub's: from the merge base of base and head to head; where one of them is gone, what
-the merge commit changed against its first parent. Texts are SWE-bench's: titles and bodies of the issues, and as
-hints what was said on them before the pull request's first commit.
+is in the problem. Which commits the diff compares and what it is applied to: `pull_ranges`; which files are the
+tests': `changed_tests`. Texts are SWE-bench's: titles and bodies of the issues, and as hints what was said on them
+before the pull request's first commit.
 """
 
 import re
@@ -28,17 +28,12 @@ from db.models import (
 )
 from swefactory.checkouts import Checkouts
 from swefactory.errors import Rejected
-from swefactory.patches import (
-    FileKind,
-    PatchUnreadable,
-    SplitPatch,
-    crossing_renames,
-    split_patch,
-    unstorable_paths,
-)
+from swefactory.file_kinds import FileKind
+from swefactory.patches import PatchUnreadable
+from swefactory.pull_diffs import PullDiff, pull_diff
+from swefactory.pull_ranges import PullCommits, PullRange, pull_range
 from swefactory.stage import NextJob, Saved, Services, Stage
 
-_MAX_DIFF_CHARS = 5_000_000
 _VERSION = re.compile(r"""^\s*(?:__version__|version)\s*(?::\s*\w+\s*)?=\s*["']?v?(\d+\.\d+)""", re.MULTILINE)
 _VERSION_MODULE = re.compile(r"(?:src/|lib/)?\w+/(?:__init__|__about__|__version__|_version|version)\.py")
 _TAG_VERSION = re.compile(r"(\d+\.\d+)")
@@ -114,26 +109,17 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
     checkouts = services.checkouts
     commits = (subject.base_commit, subject.head_commit, subject.merge_commit)
     mirror = checkouts.mirror_with(subject.repository, subject.clone_url, commits)
-    start, end = _ends(checkouts, mirror, subject)
-    split = _split(checkouts, mirror, subject, start, end)
-    if not checkouts.commit_exists(mirror, subject.base_commit):
-        raise Rejected(
-            RejectReason.BASE_COMMIT_MISSING,
-            f"base commit {subject.base_commit or '(unknown)'} of {_named(subject)} is not in its repository any more",
-        )
-    _check_files(subject, split)
-    fits = start == subject.base_commit or checkouts.applies(
-        mirror, subject.base_commit, split.patch + split.test_patch
-    )
-    base_commit = subject.base_commit if fits else start
+    compared = pull_range(checkouts, mirror, PullCommits(_named(subject), *commits))
+    diff = _diff(checkouts, mirror, subject, compared)
+    _check_files(subject, diff)
     return Candidate(
         instance_id=subject.instance_id,
-        base_commit=base_commit,
-        version=_version(checkouts, mirror, base_commit),
-        patch=split.patch,
-        test_patch=split.test_patch,
-        test_files=split.test_files,
-        problem_statement="".join(f"{i.title}\n{i.body}\n" for i in subject.issues if i.has_text),
+        base_commit=compared.base_commit,
+        version=_version(checkouts, mirror, compared.base_commit),
+        patch=diff.split.patch,
+        test_patch=diff.split.test_patch,
+        test_files=diff.test_files,
+        problem_statement=_problem_statement(subject),
         hints_text=_hints(subject),
         created_at=subject.opened_at,
     )
@@ -209,50 +195,34 @@ def _check_issues(subject: CandidateInput) -> None:
         )
 
 
-def _split(checkouts: Checkouts, mirror: Path, subject: CandidateInput, old: str, new: str) -> SplitPatch:
+def _diff(checkouts: Checkouts, mirror: Path, subject: CandidateInput, compared: PullRange) -> PullDiff:
     try:
-        diff = checkouts.diff(mirror, old, new)
-        if crossing_renames(diff):
-            diff = checkouts.diff(mirror, old, new, renames=False)
-        if odd := unstorable_paths(diff):
-            diff = checkouts.diff(mirror, old, new, renames=False, as_binary=odd)
-        if len(diff) > _MAX_DIFF_CHARS:
-            raise PatchUnreadable(f"it has {len(diff)} characters, more than {_MAX_DIFF_CHARS}")
-        return split_patch(diff)
+        return pull_diff(checkouts, mirror, compared.start, compared.end)
     except PatchUnreadable as error:
         raise Rejected(RejectReason.DIFF_UNREADABLE, f"the diff of {_named(subject)}: {error}") from error
 
 
-def _ends(checkouts: Checkouts, mirror: Path, subject: CandidateInput) -> tuple[str, str]:
-    """The two commits to compare."""
-    if subject.base_commit and subject.head_commit:
-        fork = checkouts.merge_base(mirror, subject.base_commit, subject.head_commit)
-        if fork and fork != subject.head_commit:
-            return fork, subject.head_commit
-    if subject.merge_commit and (parent := checkouts.parent(mirror, subject.merge_commit)):
-        return parent, subject.merge_commit
-    raise Rejected(
-        RejectReason.DIFF_UNREADABLE,
-        f"neither base and head nor the merge commit of {_named(subject)} are in its repository any more",
-    )
+def _check_files(subject: CandidateInput, diff: PullDiff) -> None:
+    kinds, listed = diff.split.kinds, _listed(diff)
+    if kinds == {FileKind.DOCS}:
+        raise Rejected(RejectReason.DOCS_ONLY, f"{_named(subject)} changes {listed} only")
+    if not diff.test_files:
+        detail = "no test" if not diff.split.test_patch else "no test module that pytest would run"
+        raise Rejected(RejectReason.NO_TEST_CHANGE, f"{_named(subject)} changes {listed}: {detail}")
+    if FileKind.SOURCE not in kinds:
+        raise Rejected(RejectReason.NO_SOURCE_CHANGE, f"{_named(subject)} changes tests only: {listed}")
+    if not diff.split.changes_python:
+        raise Rejected(RejectReason.NO_PYTHON_CHANGE, f"{_named(subject)} changes no Python code: {listed}")
 
 
-def _check_files(subject: CandidateInput, split: SplitPatch) -> None:
-    if split.kinds == {FileKind.DOCS}:
-        raise Rejected(RejectReason.DOCS_ONLY, f"{_named(subject)} changes {_listed(split)} only")
-    if not split.test_files:
-        detail = "no test" if not split.test_patch else "no test module that pytest would run"
-        raise Rejected(RejectReason.NO_TEST_CHANGE, f"{_named(subject)} changes {_listed(split)}: {detail}")
-    if FileKind.SOURCE not in split.kinds:
-        raise Rejected(RejectReason.NO_SOURCE_CHANGE, f"{_named(subject)} changes tests only: {_listed(split)}")
-    if not split.changes_python:
-        raise Rejected(RejectReason.NO_PYTHON_CHANGE, f"{_named(subject)} changes no Python code: {_listed(split)}")
-
-
-def _listed(split: SplitPatch, n_shown: int = 8) -> str:
-    paths = [change.path for change in split.files]
+def _listed(diff: PullDiff, n_shown: int = 8) -> str:
+    paths = [change.path for change in diff.split.files]
     more = f" and {len(paths) - n_shown} more" if len(paths) > n_shown else ""
     return ", ".join(paths[:n_shown]) + more if paths else "nothing"
+
+
+def _problem_statement(subject: CandidateInput) -> str:
+    return "".join(f"{issue.title}\n{issue.body}\n" for issue in subject.issues if issue.has_text)
 
 
 def _hints(subject: CandidateInput) -> str:

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 
 from db.models import Crawl, RejectReason, Repository, SourceKind, StageName, utc_now
 from swefactory.errors import Rejected
-from swefactory.patches import touches_tests
+from swefactory.file_kinds import touches_tests
 from swefactory.protocols import (
     ApiUsage,
     PullRequestPage,
