@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     github_token: SecretStr = SecretStr("")
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
+    min_statement_words: int = Field(default=10, ge=1, description="words a problem statement needs at least")
+    benchmarks: str = Field(default="", description="more benchmark lists beside the delivered ones, ':'-separated")
+    licenses: str = Field(default="", description="licences to mine, SPDX, ','-separated; empty: permissive ones")
+
     sandbox: str = Field(default="namespace", pattern="^(namespace|docker)$")
     docker_host: str = Field(default="", description="engine address; empty: the docker SDK's own default")
     docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")
