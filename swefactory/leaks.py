@@ -27,7 +27,7 @@ _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*(\w*)")
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _SHA = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{7,40}(?![0-9A-Za-z])", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_]+")
-_TRIVIAL = re.compile(r"\s*(?:import\b|from\b.*\bimport\b|#!|# type:|# noqa)")
+_TRIVIAL = re.compile(r"\s*(?:>>>|\.\.\. |import\b|from\b.*\bimport\b|#!|# type:|# noqa)")
 
 _REFERENCE = (
     r"(?:\[?(?:[\w.-]+/[\w.-]+)?\#\d+|GH-\d+|\[?`?[0-9a-f]{7,40}\b|<?\[?https?://\S+/(?:pull|commit|compare|releases)/\S+"

@@ -1,6 +1,6 @@
-"""The lines that a git diff adds, removes and keeps. One property: a line is read by its hunk's counts, never by its look.
+"""The lines that a git diff adds, removes and keeps. One property: its hunk's counts say what a line is, not its look.
 
-    @@ -10,3 +10,4 @@     3 old and 4 new lines follow: what looks like a header among them ("--- old", "+++ new") is content
+    @@ -10,3 +10,4 @@     3 old and 4 new lines follow: "--- old" among them is content and no header
 
 Pure. Binary sections, modes and renames have no lines. What is no hunk is passed over: judging a patch whole is the
 business of `patches`.

@@ -105,7 +105,7 @@ def _check_words(
     named = f"the issues of {solution.repository}#{solution.number}"
     bodies = "\n".join(issue.body for issue in after)
     if shows_or_links(bodies) and not n_words(bodies):
-        raise Rejected(RejectReason.STATEMENT_IMAGES_ONLY, f"{named} say nothing beside their titles but by images and links")
+        raise Rejected(RejectReason.STATEMENT_IMAGES_ONLY, f"{named} are titles, images and links only")
     found = sum(n_words(issue.title) + n_words(issue.body) for issue in after)
     if found >= min_words:
         return
