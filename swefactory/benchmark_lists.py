@@ -149,13 +149,11 @@ def write_list(
 ) -> ListId:
     """Writes a list that `BenchmarkList.load` reads. Raises UsageError when it would not be one."""
     ordered = sorted(rows, key=lambda row: row.instance_id)
-    header = _Header(
-        format=_FORMAT, version=_VERSION, name=name, n_rows=len(ordered), n_published=n_published,
-        incomplete_repositories=sorted(incomplete),
-    )  # fmt: skip
-    dumped = [model.model_dump(exclude_defaults=True) for model in (header, *ordered)]
-    text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in dumped)
+    facts = {"name": name, "n_rows": len(ordered), "n_published": n_published}
     try:
+        header = _Header(format=_FORMAT, version=_VERSION, incomplete_repositories=sorted(incomplete), **facts)
+        dumped = [model.model_dump(exclude_defaults=True) for model in (header, *ordered)]
+        text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in dumped)
         _parsed(text)
         path.write_text(text)
     except (OSError, ValueError) as error:
