@@ -149,9 +149,9 @@ def write_list(
 ) -> ListId:
     """Writes a list that `BenchmarkList.load` reads. Raises UsageError when it would not be one."""
     ordered = sorted(rows, key=lambda row: row.instance_id)
-    facts = {"name": name, "n_rows": len(ordered), "n_published": n_published}
+    head = {"format": _FORMAT, "version": _VERSION, "name": name, "n_rows": len(ordered), "n_published": n_published}
     try:
-        header = _Header(format=_FORMAT, version=_VERSION, incomplete_repositories=sorted(incomplete), **facts)
+        header = _Header.model_validate(head | {"incomplete_repositories": sorted(incomplete)})
         dumped = [model.model_dump(exclude_defaults=True) for model in (header, *ordered)]
         text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in dumped)
         _parsed(text)

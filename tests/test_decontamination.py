@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swefactory.benchmark_lists import SHIPPED, BenchmarkList, Row, index_instances, load_lists, write_list
-from swefactory.decontamination import InstanceFacts, MatchKind, check, patch_digest, signature
+from swefactory.decontamination import InstanceFacts, Match, MatchKind, check, patch_digest, signature
 from swefactory.errors import UsageError
 
 SHA = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567"
@@ -17,6 +17,7 @@ ISSUE = "The parser fails on numbers with underscores although the language itse
 ISSUE += " and every other tool of ours does so as well, see the attached program, which prints a traceback and ends."
 PATCH = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-old_value = compute_one(text)\n"
 PATCH += "+new_value = compute_other(text, strict=False)\n"
+MOVED = PATCH.replace("a.py", "b.py")
 INSTANCE = {
     "instance_id": "acme__tool-421", "repo": "acme/tool", "base_commit": SHA, "patch": PATCH,
     "problem_statement": ISSUE, "FAIL_TO_PASS": "[]",
@@ -117,7 +118,7 @@ def test_no_two_different_delivered_issues_read_the_same() -> None:
         ),
         (replace(STRANGER, repository="acme/tool", base_commit=SHA), MatchKind.BASE_COMMIT, "in the same repository"),
         (
-            replace(STRANGER, patch_digest=patch_digest(PATCH.replace("a.py", "b.py"))),
+            replace(STRANGER, patch_digest=patch_digest(MOVED)),
             MatchKind.PATCH,
             "in another repository",
         ),
@@ -128,9 +129,7 @@ def test_one_likeness_is_enough(
     lists: tuple[BenchmarkList, ...], facts: InstanceFacts, kind: MatchKind, detail: str
 ) -> None:
     verdict = check(facts, lists)
-    assert [(match.kind, match.benchmark, match.instance_id) for match in verdict.matched] == [
-        (kind, "mine", "acme__tool-421")
-    ]
+    assert [replace(match, detail="") for match in verdict.matched] == [Match(kind, "mine", "acme__tool-421")]
     assert verdict.matched[0].detail.startswith(detail)
     assert not verdict.is_clean
     assert "acme__tool-421 of mine" in str(verdict)

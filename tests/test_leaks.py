@@ -17,7 +17,7 @@ diff --git a/src/tool/core.py b/src/tool/core.py
 +    cleaned = text.strip().replace("_", "")
 +    return int(cleaned, base=detect_base(cleaned))
 +    pass
- 
+     # the end
  import os
 diff --git a/docs/changes.rst b/docs/changes.rst
 --- a/docs/changes.rst
@@ -131,9 +131,10 @@ def test_a_text_without_a_leak_comes_through_byte_for_byte(parts: list[str]) -> 
         assert strip(text, leaks) == (text, frozenset())
 
 
-@given(
-    st.lists(st.sampled_from([*"ab\n", "fixed in #12", "#421", SHA, "```", "\n```diff\n", "```\n", "> "]), max_size=30)
-)
+PARTS = [*"ab\n", "fixed in #12", "#421", f" {SHA} ", "```", "\n```diff\n", "```\n", "> "]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30))
 def test_what_is_left_is_a_part_of_the_text_and_has_no_leak(parts: list[str]) -> None:
     text = "".join(parts)
     left, rules = strip(text, LEAKS)

@@ -20,8 +20,9 @@ def test_permissive_ones_may_be_mined_by_default(spdx: str) -> None:
 @pytest.mark.parametrize(
     "spdx",
     [
-        "", "  ", "NOASSERTION", "noassertion", "NONE", "Other", "BSD", "LicenseRef-Proprietary", "GPL-3.0-only", "AGPL-3.0",
-        "MIT AND GPL-3.0-only", "GPL-3.0-only WITH Classpath-exception-2.0", "MIT OR", "MIT GPL", "(((", "MIT OR Unheard-1.0",
+        "", "  ", "NOASSERTION", "noassertion", "NONE", "Other", "BSD", "LicenseRef-Proprietary", "GPL-3.0-only",
+        "AGPL-3.0", "MIT AND GPL-3.0-only", "GPL-3.0-only WITH Classpath-exception-2.0", "MIT OR", "MIT GPL", "(((",
+        "MIT OR Unheard-1.0",
     ],
 )  # fmt: skip
 def test_what_is_not_known_to_be_allowed_is_not(spdx: str) -> None:

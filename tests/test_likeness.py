@@ -14,8 +14,8 @@ from swefactory.patch_lines import PatchLine, patch_lines
 def section(path: str, *lines: str, old: str = "") -> str:
     n_new = sum(line[0] != "-" for line in lines)
     n_old = sum(line[0] != "+" for line in lines)
-    head = f"diff --git a/{old or path} b/{path}\n--- a/{old or path}\n+++ b/{path}\n@@ -1,{n_old} +1,{n_new} @@ def f():\n"
-    return head + "".join(f"{line}\n" for line in lines)
+    names = f"diff --git a/{old or path} b/{path}\n--- a/{old or path}\n+++ b/{path}\n"
+    return f"{names}@@ -1,{n_old} +1,{n_new} @@ def f():\n" + "".join(f"{line}\n" for line in lines)
 
 
 ONE = section(
@@ -96,7 +96,7 @@ def test_near_duplicates_share_a_band_and_others_do_not() -> None:
 
 def test_a_signature_is_the_same_in_every_version() -> None:
     """Stored signatures are compared with new ones: other hash functions or permutations need another prefix."""
-    assert signature(" ".join(f"w{n}" for n in range(40)))[:40] == "FROZEN"
+    assert signature(" ".join(f"w{n}" for n in range(40)))[:40] == "minhash1:SeG6B3U1KwB2mjsAxkhEDSdWYgPEM+0"
 
 
 def test_comments_case_and_punctuation_do_not_count() -> None:
