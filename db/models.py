@@ -240,6 +240,7 @@ class Repository(SQLModel, table=True):
     n_stars: int = 0
     is_archived: bool = False
     is_fork: bool = False
+    fork_root: str = Field(default="", index=True)  # the first repository of its fork network; empty unless a fork
     pull_request_limit: int | None = None  # merged PRs that touch tests to take; None is all
     watermark_at: datetime | None = _time(nullable=True)  # crawled up to this update time
     crawl_cursor: str | None = _text(nullable=True)  # where an interrupted crawl goes on
@@ -345,12 +346,28 @@ class TaskInstance(SQLModel, table=True):
     test_files: list[str] = _json(list)  # test modules the test_patch leaves on disk, relative to the root
     problem_statement: str = _text()
     hints_text: str = _text()
+    statement_strips: list[str] = _json(list)  # rules that took something out of the two texts, in order
+    license: str = ""  # the repository's SPDX id when it was mined
+    decontamination: dict[str, Any] = _json()  # the benchmark lists it was held against, and what matched
+    patch_digest: str = Field(default="", index=True)  # of the normalised patch, see swefactory.decontamination
+    issue_signature: str = _text()  # MinHash of the issues' texts
     project: dict[str, Any] = _json()  # ProjectLayout: how the checkout is made importable
     test_command: list[str] = _json(list)
     fail_to_pass: list[str] = _json(list)
     pass_to_pass: list[str] = _json(list)
     created_at: datetime = _time()  # when the pull request was opened, as in SWE-bench
     validated_at: datetime | None = _time(nullable=True)
+
+
+class IssueTextBand(SQLModel, table=True):
+    """Bands of an instance's issue_signature: two alike texts share one, so that a look-up finds them without a scan.
+    Key: (task_instance_id, band)."""
+
+    __tablename__ = "issue_text_band"
+    __table_args__ = (Index("ix_issue_text_band_digest", "band", "digest"),)
+    task_instance_id: int = Field(foreign_key="task_instance.id", primary_key=True)
+    band: int = Field(primary_key=True)
+    digest: str
 
 
 class Validation(SQLModel, table=True):

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from swefactory.file_kinds import FileKind, kind_of
 from swefactory.patch_lines import patch_lines
-from swefactory.patches import FileKind, kind_of
 
 _SMALLEST_BARE_NUMBER = 10  # below, "#3" is more often a step or a rank than a pull request
 _SHORTEST_LINE = 16  # characters without whitespace: shorter ones ("returnNone") are found in any text

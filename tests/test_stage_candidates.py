@@ -23,6 +23,7 @@ from db.models import (
     TaskInstance,
 )
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree
+from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.stage import NextJob, Saved
 from swefactory.stages import candidates
@@ -48,6 +49,7 @@ class World:
         self.engine = engine
         self.work = WorkRepository(tmp_path / "work")
         self.checkouts = Checkouts(tmp_path / "mirrors", tmp_path / "cache")
+        self.settings = Settings(min_statement_words=1)
         self.base = self.work.commit("Start", START)
         with session(engine) as db:
             repository = Repository(name="acme/tool", source=SourceKind.GITHUB, clone_url=str(self.work.path))
@@ -87,7 +89,7 @@ class World:
                     setattr(row, name, value)
 
     def run(self) -> Saved:
-        services: Any = SimpleNamespace(checkouts=self.checkouts)
+        services: Any = SimpleNamespace(checkouts=self.checkouts, settings=self.settings)
         with session(self.engine) as db:
             subject = candidates.STAGE.load(db, self.pull_request_id)
         try:
