@@ -28,7 +28,8 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["repo", "add"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"], ["instance", "show"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
-        ["export", "trajectories"], ["benchmark", "list"], ["benchmark", "index"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
+        ["benchmark", "list"], ["benchmark", "index"],
+        ["export", "trajectories"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
         ran = run(home, *command, "--help")
         assert ran.returncode == 0, ran.stderr

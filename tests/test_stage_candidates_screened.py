@@ -122,9 +122,7 @@ def test_the_same_patch_is_one_task_in_whatever_repository(world: World) -> None
     world.change(CHANGE)
     world.set(Issue, body=BODY)
     world.made()
-    Elsewhere(
-        world, tmp_path, body="Another story altogether, told in more words than ten, of what does not work here."
-    )
+    double(world, "Another story altogether, told in more words than ten, of what does not work here.")
     verdict = world.verdict()
     assert (verdict.reason, "acme__tool-7" in verdict.detail) == (RejectReason.DUPLICATE_PATCH, True)
     world.set(TaskInstance, status=InstanceStatus.REJECTED, reject_reason=RejectReason.BUILD_FAILED)
