@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     github_token: SecretStr = SecretStr("")
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
+    # Ten drop "it does not work" and no real problem: the shortest of 730 published by benchmarks has 16 words.
     min_statement_words: int = Field(default=10, ge=1, description="words a problem statement needs at least")
     benchmarks: str = Field(default="", description="more benchmark lists beside the delivered ones, ':'-separated")
     licenses: str = Field(default="", description="licences to mine, SPDX, ','-separated; empty: permissive ones")
