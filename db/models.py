@@ -113,7 +113,14 @@ class RejectReason(enum.StrEnum):
     NO_TEST_CHANGE = "no_test_change"
     NO_SOURCE_CHANGE = "no_source_change"
     NO_PYTHON_CHANGE = "no_python_change"
-    DUPLICATE = "duplicate"  # another source mined the same pull request
+    DUPLICATE = "duplicate"  # an instance of that id exists, of a repository that had this name
+    ISSUE_OPENED_AFTER_MERGE = "issue_opened_after_merge"
+    STATEMENT_IMAGES_ONLY = "statement_images_only"
+    STATEMENT_LEAKS_FIX = "statement_leaks_fix"  # what is left without the leaks says too little
+    STATEMENT_TOO_SHORT = "statement_too_short"
+    BENCHMARK_CONTAMINATION = "benchmark_contamination"
+    DUPLICATE_PATCH = "duplicate_patch"
+    NEAR_DUPLICATE_ISSUE = "near_duplicate_issue"  # of another repository's instance
     # environment
     NOT_PYTHON_PROJECT = "not_python_project"
     NO_INTERPRETER = "no_interpreter"

@@ -144,6 +144,15 @@ class Checkouts:
         except subprocess.CalledProcessError:
             return None
 
+    def commits(self, mirror: Path, old: str, new: str) -> tuple[str, ...]:
+        """Those of `new` that `old` has not, newest first; none when one of the two is missing."""
+        if not (old and new):
+            return ()
+        try:
+            return tuple(run_git(mirror, "rev-list", f"{old}..{new}").decode().split())
+        except subprocess.CalledProcessError:
+            return ()
+
     def text(self, mirror: Path, commit: str, path: str) -> str | None:
         """A file's text at `commit`; None when there is no such file."""
         try:

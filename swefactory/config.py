@@ -50,6 +50,11 @@ class Settings(BaseSettings):
 
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
+    # Ten drop "it does not work" and no real problem: the shortest of 730 published by benchmarks has 16 words.
+    min_statement_words: int = Field(default=10, ge=1, description="words a problem statement needs at least")
+    benchmarks: str = Field(default="", description="more benchmark lists beside the delivered ones, ':'-separated")
+    licenses: str = Field(default="", description="licences to mine, SPDX, ','-separated; empty: permissive ones")
+
     sandbox: str = Field(default="namespace", pattern="^(namespace|docker)$")
     docker_host: str = Field(default="", description="engine address; empty: the docker SDK's own default")
     docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")

@@ -1,9 +1,11 @@
 """Which repositories are worth a crawl, by the settings. One property: each refusal names its setting. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from db.models import RejectReason
+from swefactory import licenses
 from swefactory.errors import Rejected
 from swefactory.protocols import RepositoryRecord
 
@@ -18,6 +20,7 @@ class RepositoryFilters:
     language: str = ""  # empty: any
     forks: bool = False
     archived: bool = True
+    licenses: frozenset[str] = licenses.PERMISSIVE
 
 
 def refusal(record: RepositoryRecord, filters: RepositoryFilters) -> Rejected | None:
@@ -40,7 +43,17 @@ def refusal(record: RepositoryRecord, filters: RepositoryFilters) -> Rejected | 
     if record.pushed_at and filters.pushed_after and record.pushed_at < _midnight(filters.pushed_after):
         said = f"{name} was last pushed to on {record.pushed_at:%Y-%m-%d}, before {filters.pushed_after}"
         return _refused(RejectReason.REPOSITORY_INACTIVE, said, "PUSHED_AFTER")
-    return None
+    return _license_refusal(record, filters.licenses)
+
+
+def _license_refusal(record: RepositoryRecord, allow_list: Collection[str]) -> Rejected | None:
+    if licenses.allowed(record.license, allow_list):
+        return None
+    what = f"the licence {record.license}" if record.license else "no licence that was recognised"
+    listed = record.license or licenses.UNKNOWN
+    return _refused(
+        RejectReason.LICENSE_NOT_ALLOWED, f"{record.name} has {what}", f"LICENSES with {listed} in it (see README)"
+    )
 
 
 def _refused(reason: RejectReason, said: str, setting: str) -> Rejected:

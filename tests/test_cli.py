@@ -28,6 +28,7 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["repo", "add"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"], ["instance", "show"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
+        ["benchmark", "list"], ["benchmark", "index"],
         ["export", "trajectories"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
         ran = run(home, *command, "--help")
@@ -179,3 +180,16 @@ def test_jobs_are_cancelled_and_retried(home: Path) -> None:
     assert "1 jobs re-opened" in run(home, "job", "retry", "1").stdout
     assert "0 jobs re-opened" in run(home, "job", "retry", "--dead").stdout
     assert run(home, "job", "retry").returncode == 2
+
+
+def test_a_benchmark_is_indexed_and_then_in_force(home: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "mine.jsonl", tmp_path / "list.jsonl"
+    source.write_text(json.dumps({"instance_id": "acme__tool-1", "repo": "acme/tool", "base_commit": "a" * 40}) + "\n")
+    made = run(home, "benchmark", "index", str(source), "--name", "mine", "--out", str(out))
+    assert (made.returncode, "1 instances of mine" in made.stdout) == (0, True), made.stderr
+    listed = json.loads(run(home, "benchmark", "list", "--json", SWEFACTORY_BENCHMARKS=str(out)).stdout)
+    assert {row["name"]: row["n_rows"] for row in listed}["mine"] == 1
+    out.write_text(out.read_text()[:-20])
+    broken = run(home, "benchmark", "list", SWEFACTORY_BENCHMARKS=str(out))
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert f"the benchmark list {out} cannot be used" in broken.stderr

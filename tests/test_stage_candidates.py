@@ -22,6 +22,7 @@ from db.models import (
     TaskInstance,
 )
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree
+from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.stage import NextJob, Saved
 from swefactory.stages import candidates
@@ -47,6 +48,7 @@ class World:
         self.engine = engine
         self.work = WorkRepository(tmp_path / "work")
         self.checkouts = Checkouts(tmp_path / "mirrors", tmp_path / "cache")
+        self.settings = Settings(min_statement_words=1)
         self.base = self.work.commit("Start", START)
         with session(engine) as db:
             repository = Repository(name="acme/tool", clone_url=str(self.work.path))
@@ -86,7 +88,7 @@ class World:
                     setattr(row, name, value)
 
     def run(self) -> Saved:
-        services: Any = SimpleNamespace(checkouts=self.checkouts)
+        services: Any = SimpleNamespace(checkouts=self.checkouts, settings=self.settings)
         with session(self.engine) as db:
             subject = candidates.STAGE.load(db, self.pull_request_id)
         try:
@@ -208,17 +210,6 @@ def test_an_issue_without_text_is_no_problem(world: World) -> None:
     verdict = world.verdict()
     assert verdict.reason is RejectReason.ISSUE_WITHOUT_TEXT
     assert "#3" in verdict.detail
-
-
-def test_an_issue_without_text_takes_it_from_the_other_source(world: World) -> None:
-    world.change(FIX)
-    world.set(Issue, title="", body="")
-    with session(world.engine) as db:
-        other = Repository(name="acme/tool")
-        db.add(other)
-        db.flush()
-        db.add(Issue(repository_id=other.id or 0, number=3, title="Known", body="elsewhere"))
-    assert world.made().problem_statement == "Known\nelsewhere\n"
 
 
 @pytest.mark.parametrize(
@@ -354,10 +345,12 @@ def test_a_later_stages_verdict_on_the_same_problem_stands(world: World) -> None
     assert world.made().status is InstanceStatus.REJECTED
 
 
-def test_the_same_pull_request_from_two_sources_is_one_instance(world: World) -> None:
+def test_a_repository_that_took_the_name_of_a_renamed_one_makes_no_second_instance_of_that_id(world: World) -> None:
     head = world.change(FIX)
     world.made()
     with session(world.engine) as db:
+        db.get_one(Repository, world.repository_id).name = "acme/renamed"
+        db.flush()
         other = Repository(name="acme/tool", clone_url=str(world.work.path))
         db.add(other)
         db.flush()

@@ -67,6 +67,14 @@ class World:
                 [row] = [row for row in rows if name in type(row).model_fields]
                 setattr(row, name, value)
 
+    def forget(self) -> None:
+        """Takes the repository out of the catalog."""
+        with session(self.engine) as db:
+            for table in (PullRequest, Crawl, Repository):
+                for row in db.exec(select(table)):
+                    db.delete(row)
+                db.flush()
+
     def page(self) -> Saved:
         """One job of the crawl."""
         services: Any = SimpleNamespace(sources=self.sources, checkouts=self.checkouts, settings=self.settings)
@@ -275,6 +283,7 @@ def test_git_history_is_mined_from_a_clone(make_world: Callable[..., World], tmp
         work.commit(f"Fix (#{number})\n\nfixes #1{number}", {"x.py": f"{number}\n"})
     world = make_world()
     world.sources[SourceKind.GIT_HISTORY] = GitHistorySource(world.checkouts, page_size=3)
+    world.settings = Settings(licenses="NOASSERTION")
     world.watch(SourceKind.GIT_HISTORY)
     world.change(clone_url=str(work.path))
     assert len(world.crawl()) == 4
@@ -285,7 +294,7 @@ def test_git_history_is_mined_from_a_clone(make_world: Callable[..., World], tmp
 
 
 def test_facts_that_a_source_does_not_know_stay(make_world: Callable[..., World]) -> None:
-    world = make_world(facts=RepositoryRecord("acme/tool", "", "", ""))
+    world = make_world(facts=RepositoryRecord("acme/tool", "", "", "", license="MIT"))
     world.change(clone_url="/here", license="MIT", default_branch="main")
     world.crawl()
     assert (world.row.clone_url, world.row.license, world.row.default_branch) == ("/here", "MIT", "main")
@@ -343,6 +352,20 @@ def test_a_repository_that_the_filters_refuse_is_not_asked_for_its_pull_requests
     assert "first/tool" in saved.rejected.detail
     assert "SWEFACTORY_FORKS" in saved.rejected.detail
     assert world.source.asked == []
+
+
+def test_a_licence_that_is_not_allowed_or_not_known_is_named_and_can_be_let_in(
+    make_world: Callable[..., World],
+) -> None:
+    for spdx, setting in (("GPL-3.0-only", "gpl-3.0-only"), ("", "NOASSERTION"), ("AGPL-3.0-only", "*")):
+        world = make_world(pull_request(1), facts=replace(FORK, is_fork=False, license=spdx))
+        saved = world.page()
+        assert saved.rejected is not None
+        assert saved.rejected.reason is RejectReason.LICENSE_NOT_ALLOWED
+        assert spdx in saved.rejected.detail
+        world.settings = Settings(licenses=setting)
+        assert world.page().rejected is None
+        world.forget()
 
 
 def test_fresh_facts_of_a_search_are_enough_to_refuse(make_world: Callable[..., World]) -> None:

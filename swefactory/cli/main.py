@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from swefactory import __version__
-from swefactory.cli import database, demo, doctor, export, images, instance, job, query, repo, rollout, run
+from swefactory.cli import benchmark, database, demo, doctor, export, images, instance, job, query, repo, rollout, run
 from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
 from swefactory.pipeline import interrupt_once
@@ -37,6 +37,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(export.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(images.app, name="images")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("run")(run.run)
 app.command("status")(run.status)
 app.command("query")(query.query)

@@ -1,12 +1,12 @@
 """Candidate: a pull request and its issues become a problem, or are dropped for the first of these reasons:
 
     no_linked_issue ─► issue_without_text ─► diff_unreadable ─► base_commit_missing
-      ─► docs_only ─► no_test_change ─► no_source_change ─► no_python_change ─► duplicate
+      ─► docs_only ─► no_test_change ─► no_source_change ─► no_python_change
+      ─► the reasons of `statements` ─► benchmark_contamination ─► duplicate ─► those of `duplicates`
 
 One property: the patch and test_patch hold the pull request's whole diff, byte for byte, and nothing of the solution
 is in the problem. Which commits the diff compares and what it is applied to: `pull_ranges`; which files are the
-tests': `changed_tests`. Texts are SWE-bench's: titles and bodies of the issues, and as hints what was said on them
-before the pull request's first commit.
+tests': `changed_tests`. Texts: `statements`.
 """
 
 import re
@@ -27,34 +27,19 @@ from db.models import (
     TaskInstance,
 )
 from swefactory.checkouts import Checkouts
+from swefactory.duplicates import duplicate_of, store_bands
 from swefactory.errors import Rejected
 from swefactory.file_kinds import FileKind
 from swefactory.patches import PatchUnreadable
 from swefactory.pull_diffs import PullDiff, pull_diff
 from swefactory.pull_ranges import PullCommits, PullRange, pull_range
+from swefactory.screening import Screening, screen
 from swefactory.stage import NextJob, Saved, Services, Stage
+from swefactory.statements import Comment, IssueText, Solution
 
 _VERSION = re.compile(r"""^\s*(?:__version__|version)\s*(?::\s*\w+\s*)?=\s*["']?v?(\d+\.\d+)""", re.MULTILINE)
 _VERSION_MODULE = re.compile(r"(?:src/|lib/)?\w+/(?:__init__|__about__|__version__|_version|version)\.py")
 _TAG_VERSION = re.compile(r"(\d+\.\d+)")
-
-
-@dataclass(frozen=True)
-class KnownComment:
-    at: datetime  # the later of written and edited
-    body: str
-
-
-@dataclass(frozen=True)
-class KnownIssue:
-    number: int
-    title: str
-    body: str
-    comments: tuple[KnownComment, ...]
-
-    @property
-    def has_text(self) -> bool:
-        return bool(self.title.strip() or self.body.strip())
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,10 @@ class CandidateInput:
     merge_commit: str
     first_commit_at: datetime | None
     opened_at: datetime
-    issues: tuple[KnownIssue, ...]
+    merged_at: datetime
+    license: str
+    fork_root: str
+    issues: tuple[IssueText, ...]
 
 
 @dataclass(frozen=True)
@@ -81,9 +69,9 @@ class Candidate:
     patch: str
     test_patch: str
     test_files: tuple[str, ...]
-    problem_statement: str
-    hints_text: str
     created_at: datetime
+    license: str
+    screening: Screening
 
 
 def load(session: Session, pull_request_id: int) -> CandidateInput:
@@ -100,7 +88,10 @@ def load(session: Session, pull_request_id: int) -> CandidateInput:
         merge_commit=row.merge_commit,
         first_commit_at=row.first_commit_at,
         opened_at=row.opened_at,
-        issues=_issues(session, pull_request_id, repository.name),
+        merged_at=row.merged_at,
+        license=repository.license,
+        fork_root=repository.fork_root,
+        issues=_issues(session, pull_request_id),
     )
 
 
@@ -112,6 +103,7 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
     compared = pull_range(checkouts, mirror, PullCommits(_named(subject), *commits))
     diff = _diff(checkouts, mirror, subject, compared)
     _check_files(subject, diff)
+    screening = _screening(services, mirror, subject, compared.base_commit, diff.split.patch)
     return Candidate(
         instance_id=subject.instance_id,
         base_commit=compared.base_commit,
@@ -119,16 +111,20 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
         patch=diff.split.patch,
         test_patch=diff.split.test_patch,
         test_files=diff.test_files,
-        problem_statement=_problem_statement(subject),
-        hints_text=_hints(subject),
         created_at=subject.opened_at,
+        license=subject.license,
+        screening=screening,
     )
 
 
 def save(session: Session, pull_request_id: int, output: Candidate | Rejected) -> Saved:
     row = _instance(session, pull_request_id)
     if isinstance(output, Candidate) and (other := _other_of_that_id(session, pull_request_id, output.instance_id)):
-        output = Rejected(RejectReason.DUPLICATE, f"{other.instance_id} was mined by the repository's other source")
+        output = Rejected(
+            RejectReason.DUPLICATE, f"{other.instance_id} was mined from another repository that had this name then"
+        )
+    elif isinstance(output, Candidate):
+        output = _known_already(session, pull_request_id, output) or output
     if isinstance(output, Rejected):
         if row:
             row.status, row.reject_reason, row.reject_detail = InstanceStatus.REJECTED, output.reason, output.detail
@@ -139,6 +135,7 @@ def save(session: Session, pull_request_id: int, output: Candidate | Rejected) -
         row = _stored(session, pull_request_id, row, output)
     assert row is not None
     assert row.id is not None
+    _record(session, row, row.id, output)
     return Saved(next_jobs=(NextJob(StageName.ENVIRONMENT, row.id, again=has_changed),))
 
 
@@ -154,28 +151,30 @@ def _other_of_that_id(session: Session, pull_request_id: int, instance_id: str) 
     return session.exec(same.where(TaskInstance.pull_request_id != pull_request_id)).first()
 
 
-def _issues(session: Session, pull_request_id: int, repository: str) -> tuple[KnownIssue, ...]:
-    """By number. One without text (git history holds none) takes it from the same repository's other source."""
+def _known_already(session: Session, pull_request_id: int, candidate: Candidate) -> Rejected | None:
+    return duplicate_of(
+        session,
+        pull_request_id,
+        session.get_one(PullRequest, pull_request_id).repository_id,
+        patch_digest=candidate.screening.patch_digest,
+        issue_signature=candidate.screening.issue_signature,
+    )
+
+
+def _issues(session: Session, pull_request_id: int) -> tuple[IssueText, ...]:
+    """By number."""
     linked = select(Issue).join(PullRequestIssue, col(PullRequestIssue.issue_id) == col(Issue.id))
-    found = session.exec(linked.where(PullRequestIssue.pull_request_id == pull_request_id)).all()
-    elsewhere = select(Issue).join(Repository, col(Repository.id) == col(Issue.repository_id))
-    issues = []
-    for row in sorted(found, key=lambda issue: issue.number):
-        issue = _known(row)
-        if not issue.has_text:
-            twins = session.exec(elsewhere.where(Repository.name == repository, Issue.number == row.number)).all()
-            issue = next((twin for twin in map(_known, twins) if twin.has_text), issue)
-        issues.append(issue)
-    return tuple(issues)
+    found = session.exec(linked.where(PullRequestIssue.pull_request_id == pull_request_id))
+    return tuple(_known(row) for row in sorted(found, key=lambda issue: issue.number))
 
 
-def _known(row: Issue) -> KnownIssue:
+def _known(row: Issue) -> IssueText:
     comments = []
     for comment in row.comments:
         times = [datetime.fromisoformat(at) for key in ("created_at", "edited_at") if (at := comment.get(key))]
         if times:
-            comments.append(KnownComment(max(times), comment.get("body") or ""))
-    return KnownIssue(row.number, row.title, row.body, tuple(comments))
+            comments.append(Comment(max(times), comment.get("body") or ""))
+    return IssueText(row.number, row.title, row.body, row.opened_at, tuple(comments))
 
 
 # ---------------------------------------------------------------- judging
@@ -221,17 +220,24 @@ def _listed(diff: PullDiff, n_shown: int = 8) -> str:
     return ", ".join(paths[:n_shown]) + more if paths else "nothing"
 
 
-def _problem_statement(subject: CandidateInput) -> str:
-    return "".join(f"{issue.title}\n{issue.body}\n" for issue in subject.issues if issue.has_text)
-
-
-def _hints(subject: CandidateInput) -> str:
-    """Strictly before the first commit, edits too: later words may tell the solution."""
-    if subject.first_commit_at is None:
-        return ""
-    comments = [comment for issue in subject.issues for comment in issue.comments]
-    before = [comment for comment in comments if comment.at < subject.first_commit_at and comment.body.strip()]
-    return "".join(f"{comment.body}\n" for comment in sorted(before, key=lambda comment: comment.at))
+def _screening(services: Services, mirror: Path, subject: CandidateInput, base_commit: str, patch: str) -> Screening:
+    """Whatever of the pull request's own commits is known must not show through; those of its base may."""
+    own = services.checkouts.commits(mirror, subject.base_commit, subject.head_commit)
+    solution = Solution(
+        repository=subject.repository,
+        number=subject.number,
+        commits=tuple(sha for sha in dict.fromkeys((*own, subject.head_commit, subject.merge_commit)) if sha),
+        first_commit_at=subject.first_commit_at,
+        merged_at=subject.merged_at,
+        patch=patch,
+    )
+    return screen(
+        subject.issues,
+        solution,
+        base_commit=base_commit,
+        fork_root=subject.fork_root,
+        settings=services.settings,
+    )
 
 
 def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
@@ -249,7 +255,10 @@ def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
 _REASONS = frozenset((
     RejectReason.NO_LINKED_ISSUE, RejectReason.ISSUE_WITHOUT_TEXT, RejectReason.DIFF_UNREADABLE,
     RejectReason.BASE_COMMIT_MISSING, RejectReason.DOCS_ONLY, RejectReason.NO_TEST_CHANGE,
-    RejectReason.NO_SOURCE_CHANGE, RejectReason.NO_PYTHON_CHANGE, RejectReason.DUPLICATE,
+    RejectReason.NO_SOURCE_CHANGE, RejectReason.NO_PYTHON_CHANGE, RejectReason.ISSUE_OPENED_AFTER_MERGE,
+    RejectReason.STATEMENT_IMAGES_ONLY, RejectReason.STATEMENT_LEAKS_FIX, RejectReason.STATEMENT_TOO_SHORT,
+    RejectReason.BENCHMARK_CONTAMINATION, RejectReason.DUPLICATE, RejectReason.DUPLICATE_PATCH,
+    RejectReason.NEAR_DUPLICATE_ISSUE,
 ))  # fmt: skip
 
 
@@ -265,10 +274,21 @@ def _values(candidate: Candidate) -> dict[str, object]:
         "patch": candidate.patch,
         "test_patch": candidate.test_patch,
         "test_files": list(candidate.test_files),
-        "problem_statement": candidate.problem_statement,
-        "hints_text": candidate.hints_text,
+        "problem_statement": candidate.screening.statement.problem_statement,
+        "hints_text": candidate.screening.statement.hints_text,
         "created_at": candidate.created_at,
     }
+
+
+def _record(session: Session, row: TaskInstance, task_instance_id: int, candidate: Candidate) -> None:
+    """What was found on the way. It makes no other instance: newer benchmark lists undo no validation."""
+    screening = candidate.screening
+    row.statement_strips = list(screening.statement.stripped)
+    row.decontamination = screening.verdict.as_json()
+    row.license = candidate.license
+    row.patch_digest, row.issue_signature = screening.patch_digest, screening.issue_signature
+    session.add(row)
+    store_bands(session, task_instance_id, screening.issue_signature)
 
 
 def _stored(session: Session, pull_request_id: int, row: TaskInstance | None, candidate: Candidate) -> TaskInstance:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session, col, select
 
 from db.models import Crawl, RejectReason, Repository, SourceKind, StageName, utc_now
+from swefactory import licenses
 from swefactory.errors import Rejected
 from swefactory.file_kinds import touches_tests
 from swefactory.protocols import (
@@ -124,6 +125,7 @@ def filters_of(services: Services) -> RepositoryFilters:
         language=settings.language,
         forks=settings.forks,
         archived=settings.archived,
+        licenses=licenses.parse_allow_list(settings.licenses),
     )
 
 
