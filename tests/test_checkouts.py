@@ -168,17 +168,41 @@ def test_named_files_come_as_binary_hunks_that_apply(checkouts: Checkouts, work:
     assert not checkouts.applies(mirror, new, text)
 
 
-def test_lost_objects_are_our_fault_and_say_what_to_do(checkouts: Checkouts, work: WorkRepository) -> None:
-    old = work.head
-    new = work.commit("two", {"x.py": "2\n"})
-    mirror = checkouts.mirror("acme/tool", str(work.path))
-    blob = run_git(mirror, "rev-parse", f"{new}:x.py").decode().strip()
+def lose(mirror: Path, blob: str) -> None:
+    """Takes one object out of a mirror."""
     for pack in (mirror / "objects" / "pack").glob("*.pack"):
         moved = pack.rename(mirror / pack.name)
         run_git(mirror, "unpack-objects", "-q", stdin=moved.read_bytes())
     (mirror / "objects" / blob[:2] / blob[2:]).unlink()
+
+
+def make_whole(mirror: Path) -> None:
+    """What mirrors were before they were partial clones: no origin, all objects."""
+    (mirror / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
+    for promise in (mirror / "objects" / "pack").glob("*.promisor"):
+        promise.unlink()
+
+
+def test_lost_objects_of_a_whole_mirror_are_our_fault_and_say_what_to_do(
+    checkouts: Checkouts, work: WorkRepository
+) -> None:
+    old = work.head
+    new = work.commit("two", {"x.py": "2\n"})
+    mirror = checkouts.mirror("acme/tool", str(work.path))
+    make_whole(mirror)
+    lose(mirror, run_git(mirror, "rev-parse", f"{new}:x.py").decode().strip())
     with pytest.raises(InfrastructureError, match="delete that folder"):
         checkouts.diff(mirror, old, new)
+
+
+def test_a_whole_mirror_of_earlier_versions_goes_on(checkouts: Checkouts, work: WorkRepository, tmp_path: Path) -> None:
+    old = work.head
+    make_whole(checkouts.mirror("acme/tool", str(work.path)))
+    new = work.commit("two", {"x.py": "2\n"})
+    again = Checkouts(tmp_path / "mirrors", tmp_path / "cache")
+    mirror = again.mirror("acme/tool", str(work.path), fetch=True)
+    assert "\n+2\n" in again.diff(mirror, old, new)
+    assert not list((mirror / "objects" / "pack").glob("*.promisor"))
 
 
 def test_the_facts_of_a_commit(checkouts: Checkouts, work: WorkRepository) -> None:

@@ -53,16 +53,150 @@ def test_a_merge_commit_is_a_pull_request(checkouts: Checkouts, work: WorkReposi
     }
 
 
-def test_the_base_of_an_old_branch_is_the_main_line_and_its_files_are_its_own(
+def test_the_base_of_an_old_branch_is_where_it_began_and_its_files_are_its_own(
+    checkouts: Checkouts, work: WorkRepository
+) -> None:
+    base = work.head
+    work.branch("topic")
+    fix = work.commit("Fix", {"x.py": "1\n"})
+    work.switch("main")
+    work.commit("Meanwhile", {"y.py": "1\n"})
+    work.merge("topic", "Merge pull request #7 from ada/topic\n\nFix")
+    [pr] = mined(checkouts, work)
+    assert (pr.base_commit, pr.head_commit, pr.files, pr.commit_messages[0]) == (base, fix, ("x.py",), "Fix")
+
+
+def test_what_was_merged_back_into_a_branch_is_not_its_own_work(checkouts: Checkouts, work: WorkRepository) -> None:
+    work.branch("topic")
+    work.commit("Half a fix", {"x.py": "1\n"})
+    work.switch("main")
+    moved_on = work.commit("Meanwhile (#5)", {"y.py": "1\n"})
+    work.switch("topic")
+    work.git("merge", "--quiet", "--no-ff", "--message", "Merge branch 'main' into topic", "main")
+    work.commit("Whole fix", {"z.py": "1\n"})
+    work.switch("main")
+    work.commit("Meanwhile again", {"w.py": "1\n"})
+    work.merge("topic", "Merge pull request #7 from ada/topic\n\nFix")
+    newest, *_ = mined(checkouts, work)
+    assert (newest.number, newest.base_commit, newest.files) == (7, moved_on, ("x.py", "z.py"))
+    assert "Meanwhile (#5)" not in newest.commit_messages
+
+
+def test_a_stacked_pull_request_is_part_of_the_one_that_reached_the_main_line(
     checkouts: Checkouts, work: WorkRepository
 ) -> None:
     work.branch("topic")
-    work.commit("Fix", {"x.py": "1\n"})
-    work.switch("main")
-    moved_on = work.commit("Meanwhile", {"y.py": "1\n"})
-    work.merge("topic", "Merge pull request #7 from ada/topic\n\nFix")
+    work.commit("One", {"x.py": "1\n"})
+    work.branch("on-top", "topic")
+    work.commit("Two", {"y.py": "1\n"})
+    work.switch("topic")
+    work.git("merge", "--quiet", "--no-ff", "--message", "Merge pull request #8 from ada/on-top\n\nTwo", "on-top")
+    work.merge("topic", "Merge pull request #7 from ada/topic\n\nBoth")
     [pr] = mined(checkouts, work)
-    assert (pr.base_commit, pr.files) == (moved_on, ("x.py",))
+    assert (pr.number, pr.files) == (7, ("x.py", "y.py"))
+
+
+def test_neighbours_that_name_one_number_are_a_rebased_pull_request(checkouts: Checkouts, work: WorkRepository) -> None:
+    base = work.head
+    work.commit("Begin\n\nPR-URL: https://github.com/acme/tool/pull/9", {"x.py": "1\n"})
+    head = work.commit("End\n\nFixes: #4\n\nPR-URL: https://github.com/acme/tool/pull/9", {"y.py": "1\n"})
+    work.commit("Another (#10)", {"z.py": "1\n"})
+    another, pr = mined(checkouts, work)
+    assert another.number == 10
+    assert (pr.number, pr.title, pr.base_commit, pr.head_commit, pr.merge_commit) == (9, "Begin", base, head, head)
+    assert (pr.files, len(pr.commit_messages)) == (("x.py", "y.py"), 2)
+    assert [link.issue.number for link in pr.issues] == [4]
+
+
+def test_a_number_said_twice_is_the_older_commits(checkouts: Checkouts, work: WorkRepository) -> None:
+    first = work.commit("Fix it (#9)", {"x.py": "1\n"})
+    work.commit("Between", {"y.py": "1\n"})
+    work.commit("Mend the fix (#9)", {"x.py": "2\n"})
+    [pr] = mined(checkouts, work)
+    assert pr.merge_commit == first
+
+
+@pytest.mark.parametrize(
+    ("subject", "title"),
+    [
+        ("Merge pull request #7 from ada/topic", "Body"),
+        ("Merge pull request #7", "Body"),
+        ("Merge pull request #7: Say it", "Say it"),
+        ("Merge PR #7: Say it", "Say it"),
+        ("Merge #7", "Body"),
+        ("Merge remote-tracking branch 'origin/pr/7'", "Body"),
+        ("Say it (#7)", "Say it"),
+        ("Say it (GH-7)", "Say it"),
+        ("Say it (#7) [skip ci]", "Say it"),
+    ],
+)
+def test_a_merge_names_its_number_in_many_ways(
+    checkouts: Checkouts, work: WorkRepository, subject: str, title: str
+) -> None:
+    work.branch("topic")
+    work.commit("Fix", {"x.py": "1\n"})
+    work.merge("topic", f"{subject}\n\nBody")
+    [pr] = mined(checkouts, work)
+    assert (pr.number, pr.title) == (7, title)
+
+
+def test_a_branch_of_releases_is_mined_and_so_is_one_that_was_merged_back(
+    checkouts: Checkouts, work: WorkRepository
+) -> None:
+    work.branch("2.0.x")
+    work.commit("For users of two (#3)", {"x.py": "1\n"})
+    work.merge("2.0.x", "Merge branch '2.0.x'")
+    work.git("branch", "-D", "2.0.x")
+    work.branch("1.x")
+    work.commit("For users of one (#4)", {"y.py": "1\n"})
+    work.branch("whim")
+    work.commit("A fork's number (#5)", {"z.py": "1\n"})
+    work.switch("main")
+    work.merge("whim", "Merge branch 'whim'")
+    found = {pr.number: pr for pr in mined(checkouts, work)}
+    assert sorted(found) == [3, 4]
+    assert found[3].updated_at > found[3].merged_at  # it came into the main line with the merge
+
+
+def test_changelog_entries_are_evidence_and_pull_requests_are_no_issues(
+    checkouts: Checkouts, work: WorkRepository
+) -> None:
+    work.commit("Old one (#2)", {"CHANGES.rst": "Changes\n"})
+    log = "Changes\n\n- Parses. :issue:`3`, fixed with #2 and :pr:`8`\n"
+    work.commit("Fix (#8)", {"CHANGES.rst": log, "newsfragments/5.bugfix.rst": "Fixed.\n", "x.py": "1\n"})
+    newest, _ = mined(checkouts, work)
+    assert {link.issue.number: link.signals for link in newest.issues} == {
+        3: {LinkSignal.CHANGELOG},
+        5: {LinkSignal.CHANGELOG},
+    }
+
+
+MIT = (Path(__file__).parent.parent / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "spdx"),
+    [
+        ({"LICENSE": MIT}, "MIT"),
+        (
+            {
+                "COPYING.txt": MIT.replace("copyright holders", "\ncopyright holders").replace(
+                    "COPYRIGHT", "\nCOPYRIGHT"
+                )
+            },
+            "MIT",
+        ),
+        ({"LICENSE": "All rights reserved.\n"}, ""),
+        ({"LICENSE-MIT": MIT, "LICENSE-OWN": "Do as you like, on Sundays.\n"}, ""),
+        ({"src/LICENSE": MIT}, ""),
+    ],
+)
+def test_the_licence_is_read_from_its_file(
+    checkouts: Checkouts, work: WorkRepository, files: dict[str, str], spdx: str
+) -> None:
+    work.commit("Licence", files)
+    checkouts.mirror(NAME, str(work.path))
+    assert GitHistorySource(checkouts).repository(NAME).license == spdx
 
 
 def test_a_squash_commit_is_a_pull_request(checkouts: Checkouts, work: WorkRepository) -> None:
