@@ -58,11 +58,12 @@ def _tests(checkouts: Checkouts, mirror: Path, ends: tuple[str, str], files: Ite
     gone = {path for change in changes for path in change.paths} - left
     texts = _texts(checkouts, mirror, start, gone) | _texts(checkouts, mirror, end, left)
     there = frozenset(checkouts.paths(mirror, end))
-    configuration = {path: checkouts.text(mirror, end, path) or "" for path in CONFIGURATION_FILES if path in there}
+    found = checkouts.texts(mirror, end, [path for path in CONFIGURATION_FILES if path in there])
+    configuration = {path: text or "" for path, text in found.items()}
     paths = there | frozenset(checkouts.paths(mirror, start))
     return changed_tests(changes, texts, Surroundings(paths, test_names(configuration)))
 
 
 def _texts(checkouts: Checkouts, mirror: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
-    found = {path: checkouts.text(mirror, commit, path) for path in sorted(paths) if path.endswith(".py")}
+    found = checkouts.texts(mirror, commit, [path for path in sorted(paths) if path.endswith(".py")])
     return {path: text for path, text in found.items() if text is not None}

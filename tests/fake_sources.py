@@ -65,6 +65,7 @@ class FakeSource:
     asked: list[str | None] = field(default_factory=list)
     n_facts_asked: int = 0
     broken: Exception | None = None
+    citations: dict[int, frozenset[int]] = field(default_factory=dict)  # what changelogs were said to cite
     usage_each: ApiUsage = field(default_factory=ApiUsage)  # of each page
     asked_for: ApiUsage = field(default_factory=ApiUsage)
 
@@ -97,6 +98,8 @@ class FakeSource:
             if self.broken:
                 raise self.broken
             end = start + self.page_size
+            if cited:
+                self.citations |= cited(found[start:end])
             yield PullRequestPage(tuple(found[start:end]), str(end) if end < len(found) else None)
             if end >= len(found):
                 return

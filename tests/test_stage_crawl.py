@@ -387,3 +387,16 @@ def test_numbers_of_an_archive_are_hydrated_and_leave_no_watermark(make_world: C
     assert sorted(world.numbers()) == [2, 3]
     assert world.progress.watermark_at is None
     assert world.progress.crawled_at is not None
+
+
+def test_changelog_entries_are_read_from_the_clone(make_world: Callable[..., World], tmp_path: Path) -> None:
+    work = WorkRepository(tmp_path / "work")
+    work.commit("Start", {"x.py": "0\n", "CHANGES.md": "# Changes\n"})
+    merged = work.commit("Fix it (#7)", {"x.py": "1\n", "CHANGES.md": "# Changes\n- Mended (#31, #7)\n"})
+    files = ("x.py", "CHANGES.md", "tests/test_x.py")
+    told = pull_request(7, merge_commit=merged, files=files)
+    facts = RepositoryRecord("acme/tool", str(work.path), "", "main", license="MIT")
+    lost, untested = pull_request(8, files=files), pull_request(9, merge_commit=merged, files=files[:2])
+    world = make_world(told, lost, untested, facts=facts, page_size=5)
+    world.crawl()
+    assert world.source.citations == {7: frozenset({31}), 8: frozenset()}

@@ -243,8 +243,9 @@ def _screening(services: Services, mirror: Path, subject: CandidateInput, base_c
 def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
     """Major and minor, as SWE-bench writes it: from the usual files, else the nearest tag; may be empty."""
     modules = [path for path in checkouts.paths(mirror, commit) if _VERSION_MODULE.fullmatch(path)]
-    for path in ("pyproject.toml", "setup.cfg", "setup.py", *modules):
-        if found := _VERSION.search(checkouts.text(mirror, commit, path) or ""):
+    texts = checkouts.texts(mirror, commit, ("pyproject.toml", "setup.cfg", "setup.py", *modules))
+    for text in texts.values():
+        if found := _VERSION.search(text or ""):
             return found[1]
     found = _TAG_VERSION.search(checkouts.nearest_tag(mirror, commit))
     return found[1] if found else ""

@@ -11,6 +11,7 @@ requests, nor for its facts when they are fresh.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -18,10 +19,13 @@ from sqlmodel import Session, col, select
 
 from db.models import Crawl, RejectReason, Repository, SourceKind, StageName, utc_now
 from swefactory import licenses
+from swefactory.changelogs import changelog_issues, is_changelog
+from swefactory.checkouts import Checkouts
 from swefactory.errors import Rejected
 from swefactory.file_kinds import touches_tests
 from swefactory.protocols import (
     ApiUsage,
+    CitedIssues,
     PullRequestPage,
     PullRequestRecord,
     RepositoryRecord,
@@ -98,7 +102,9 @@ def work(services: Services, subject: CrawlInput) -> CrawlOutput:
     source.usage()  # what a job that failed in this process had asked is not this one's
     facts = _facts(services, subject) if subject.position.cursor is None else None
     name = facts.name if facts else subject.name
-    pages = source.pages(name, subject.watermark_at, subject.position.cursor, numbers=subject.numbers)
+    clone_url = (facts and facts.clone_url) or subject.clone_url
+    cited = None if subject.source is SourceKind.GIT_HISTORY else _citing(services.checkouts, name, clone_url)
+    pages = source.pages(name, subject.watermark_at, subject.position.cursor, numbers=subject.numbers, cited=cited)
     page = next(pages, PullRequestPage((), None))
     return _within_limit(facts, page, subject, source.usage())
 
@@ -127,6 +133,21 @@ def filters_of(services: Services) -> RepositoryFilters:
         archived=settings.archived,
         licenses=licenses.parse_allow_list(settings.licenses),
     )
+
+
+def _citing(checkouts: Checkouts, name: str, clone_url: str) -> CitedIssues:
+    """Reads changelog entries from the clone, for those that touch tests too: no other becomes a candidate."""
+
+    def cited(records: Sequence[PullRequestRecord]) -> Mapping[int, frozenset[int]]:
+        told = [r for r in records if r.merge_commit and touches_tests(r.files) and any(map(is_changelog, r.files))]
+        if not told or not clone_url:
+            return {}
+        commits = [record.merge_commit for record in told]
+        mirror = checkouts.mirror_with(name, clone_url, commits)
+        diffs = checkouts.changelog_diffs(mirror, commits)
+        return {r.number: changelog_issues(diffs.get(r.merge_commit, ""), {name}) - {r.number} for r in told}
+
+    return cited
 
 
 def _within_limit(
