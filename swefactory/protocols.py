@@ -69,8 +69,8 @@ class IssueLink:
 
 @dataclass(frozen=True)
 class PullRequestRecord:
-    """A merged pull request. `base_commit` is the API's base.sha, or the first parent of the merge in git
-    history; commits and files are in the source's order."""
+    """A merged pull request. `base_commit` is the API's base.sha or, in git history, the fork point of a merge and
+    the parent of a squash; commits and files are in the source's order."""
 
     number: int
     title: str
