@@ -106,6 +106,7 @@ class RejectReason(enum.StrEnum):
     LICENSE_NOT_ALLOWED = "license_not_allowed"
     # candidate
     NO_LINKED_ISSUE = "no_linked_issue"
+    TOO_MANY_ISSUES = "too_many_issues"  # a release or a long-lived branch, no one problem
     ISSUE_WITHOUT_TEXT = "issue_without_text"
     DIFF_UNREADABLE = "diff_unreadable"
     BASE_COMMIT_MISSING = "base_commit_missing"

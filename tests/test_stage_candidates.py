@@ -212,6 +212,20 @@ def test_an_issue_without_text_is_no_problem(world: World) -> None:
     assert "#3" in verdict.detail
 
 
+def test_a_pull_request_that_resolves_many_issues_is_no_one_problem(world: World) -> None:
+    world.change(FIX)
+    with session(world.engine) as db:
+        [row] = db.exec(select(PullRequest)).all()
+        for number in range(100, 110):
+            issue = Issue(repository_id=world.repository_id, number=number, title="One", body="of many")
+            db.add(issue)
+            db.flush()
+            db.add(PullRequestIssue(pull_request_id=row.id or 0, issue_id=issue.id or 0))
+    verdict = world.verdict()
+    assert verdict.reason is RejectReason.TOO_MANY_ISSUES
+    assert "11 issues" in verdict.detail
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

@@ -1,6 +1,6 @@
 """Candidate: a pull request and its issues become a problem, or are dropped for the first of these reasons:
 
-    no_linked_issue ─► issue_without_text ─► diff_unreadable ─► base_commit_missing
+    no_linked_issue ─► too_many_issues ─► issue_without_text ─► diff_unreadable ─► base_commit_missing
       ─► docs_only ─► no_test_change ─► no_source_change ─► no_python_change
       ─► the reasons of `statements` ─► benchmark_contamination ─► duplicate ─► those of `duplicates`
 
@@ -9,7 +9,6 @@ is in the problem. Which commits the diff compares and what it is applied to: `p
 tests': `changed_tests`. Texts: `statements`.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,15 +30,14 @@ from swefactory.duplicates import duplicate_of, store_bands
 from swefactory.errors import Rejected
 from swefactory.file_kinds import FileKind
 from swefactory.patches import PatchUnreadable
+from swefactory.project_version import project_version
 from swefactory.pull_diffs import PullDiff, pull_diff
 from swefactory.pull_ranges import PullCommits, PullRange, pull_range
 from swefactory.screening import Screening, screen
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.statements import Comment, IssueText, Solution
 
-_VERSION = re.compile(r"""^\s*(?:__version__|version)\s*(?::\s*\w+\s*)?=\s*["']?v?(\d+\.\d+)""", re.MULTILINE)
-_VERSION_MODULE = re.compile(r"(?:src/|lib/)?\w+/(?:__init__|__about__|__version__|_version|version)\.py")
-_TAG_VERSION = re.compile(r"(\d+\.\d+)")
+_MOST_ISSUES = 10  # more are a release or a long-lived branch
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
     return Candidate(
         instance_id=subject.instance_id,
         base_commit=compared.base_commit,
-        version=_version(checkouts, mirror, compared.base_commit),
+        version=project_version(checkouts, mirror, compared.base_commit),
         patch=diff.split.patch,
         test_patch=diff.split.test_patch,
         test_files=diff.test_files,
@@ -187,6 +185,11 @@ def _named(subject: CandidateInput) -> str:
 def _check_issues(subject: CandidateInput) -> None:
     if not subject.issues:
         raise Rejected(RejectReason.NO_LINKED_ISSUE, f"{_named(subject)} names no issue that it resolves")
+    if len(subject.issues) > _MOST_ISSUES:
+        raise Rejected(
+            RejectReason.TOO_MANY_ISSUES,
+            f"{_named(subject)} resolves {len(subject.issues)} issues, more than {_MOST_ISSUES}: not one problem",
+        )
     if not any(issue.has_text for issue in subject.issues):
         numbers = ", ".join(f"#{issue.number}" for issue in subject.issues)
         raise Rejected(
@@ -240,22 +243,11 @@ def _screening(services: Services, mirror: Path, subject: CandidateInput, base_c
     )
 
 
-def _version(checkouts: Checkouts, mirror: Path, commit: str) -> str:
-    """Major and minor, as SWE-bench writes it: from the usual files, else the nearest tag; may be empty."""
-    modules = [path for path in checkouts.paths(mirror, commit) if _VERSION_MODULE.fullmatch(path)]
-    texts = checkouts.texts(mirror, commit, ("pyproject.toml", "setup.cfg", "setup.py", *modules))
-    for text in texts.values():
-        if found := _VERSION.search(text or ""):
-            return found[1]
-    found = _TAG_VERSION.search(checkouts.nearest_tag(mirror, commit))
-    return found[1] if found else ""
-
-
 # ---------------------------------------------------------------- writing
 
 _REASONS = frozenset((
-    RejectReason.NO_LINKED_ISSUE, RejectReason.ISSUE_WITHOUT_TEXT, RejectReason.DIFF_UNREADABLE,
-    RejectReason.BASE_COMMIT_MISSING, RejectReason.DOCS_ONLY, RejectReason.NO_TEST_CHANGE,
+    RejectReason.NO_LINKED_ISSUE, RejectReason.TOO_MANY_ISSUES, RejectReason.ISSUE_WITHOUT_TEXT,
+    RejectReason.DIFF_UNREADABLE, RejectReason.BASE_COMMIT_MISSING, RejectReason.DOCS_ONLY, RejectReason.NO_TEST_CHANGE,
     RejectReason.NO_SOURCE_CHANGE, RejectReason.NO_PYTHON_CHANGE, RejectReason.ISSUE_OPENED_AFTER_MERGE,
     RejectReason.STATEMENT_IMAGES_ONLY, RejectReason.STATEMENT_LEAKS_FIX, RejectReason.STATEMENT_TOO_SHORT,
     RejectReason.BENCHMARK_CONTAMINATION, RejectReason.DUPLICATE, RejectReason.DUPLICATE_PATCH,
