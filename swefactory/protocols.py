@@ -183,6 +183,39 @@ class ProjectLayout:
 
 
 @dataclass(frozen=True)
+class Considered:
+    """A Python version that something names, and what became of it: "chosen", or the reason why not."""
+
+    version: str
+    origin: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One kind of place that says what the tests need. `origins` maps each requirement to its file and key or line.
+    A fallback is a place not named for tests; it counts only where nothing better does."""
+
+    name: str
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    is_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A rung or a repair that was tried, and whether what it gave was used in the end. `detail` says what it changed,
+    or why it failed."""
+
+    kind: str  # "rung" or "repair"
+    name: str
+    worked: bool
+    detail: str = ""
+    n_requirements: int = 0  # of a rung that worked: those which no rung before it had
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How an environment was decided, from files alone. `why` maps a fact's name to where it came from."""
 
@@ -196,6 +229,11 @@ class Recipe:
     as_of: datetime
     why: Mapping[str, str] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()  # names of the repairs applied while resolving, in order
+    origins: Mapping[str, str] = field(default_factory=dict)  # requirement, system package, variable -> file and place
+    considered: tuple[Considered, ...] = ()  # every Python that something names, in the order of choice
+    rungs: tuple[Rung, ...] = ()  # what the tests need by place, best first; `requirements` holds those in use
+    attempts: tuple[Attempt, ...] = ()  # rungs and repairs tried, in order
+    build_packages: tuple[str, ...] = ()  # system packages that only a build from source needs
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def test_requirements_files_follow_includes_and_constraints(tmp_path: Path) -> N
     })  # fmt: skip
     assert found.requirements == ("flask", "idna==3.3", "pytest==7.1.2", "werkzeug")
     assert found.constraints == ("attrs<22",)
-    assert "requirements/tests.txt" in found.why["requirements"]
+    assert found.origins["idna==3.3"] == "requirements/base.txt:1"
+    assert found.origins["pytest==7.1.2"] == "requirements/tests.txt:5"
 
 
 def test_tox_deps_extras_and_groups(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import CommandResult, ProjectLayout, Recipe, RunUv, UvRun
 from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of
-from swefactory.recipes.python import RELEASES
+from swefactory.recipes.python_choice import RELEASES
 from swefactory.recipes.repairs import Request, next_request
 from tests.fake_environments import HERE, host_uv, need_registry
 

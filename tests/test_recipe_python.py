@@ -9,7 +9,7 @@ import pytest
 
 from db.models import RejectReason
 from swefactory.errors import Rejected
-from swefactory.recipes.ci_config import python_versions
+from swefactory.recipes.ci_files import read_jobs
 from swefactory.recipes.python import detect
 from tests.fake_environments import write_tree
 
@@ -56,20 +56,20 @@ def test_classifiers_are_read_from_setup_py_and_setup_cfg_too(tmp_path: Path) ->
 def test_without_classifiers_the_workflow_matrix_decides_and_3_10_is_not_3_1(tmp_path: Path) -> None:
     workflow = "on: push\njobs:\n  t:\n    strategy:\n      matrix:\n        python-version: [3.8, 3.10, '3.14-dev', pypy-3.9]\n"
     write_tree(tmp_path, {**pyproject(), ".github/workflows/t.yml": workflow})
-    assert chosen(tmp_path) == ("3.10", "CI files")
+    assert chosen(tmp_path) == ("3.10", ".github/workflows/t.yml jobs.t")
 
 
 def test_versions_in_other_keys_of_a_workflow_are_not_pythons(tmp_path: Path) -> None:
     workflow = "jobs:\n  t:\n    strategy:\n      matrix:\n        django: ['3.2', '3.12']\n        python: ['3.9']\n"
     write_tree(tmp_path, {**pyproject(), ".github/workflows/t.yml": workflow})
-    assert python_versions(tmp_path) == {"CI files": ("3.9",)}
+    assert [job.pythons for job in read_jobs(tmp_path)] == [("3.9",)]
 
 
 def test_the_tox_envlist_and_python_version_file_come_next(tmp_path: Path) -> None:
     first = write_tree(tmp_path / "a", {**pyproject(), "tox.ini": "[tox]\nenvlist = py3{6,7,9}-x, lint\n"})
     second = write_tree(tmp_path / "b", {**pyproject(), "tox.toml": 'env_list = ["3.9", "docs"]\n'})
     third = write_tree(tmp_path / "c", {**pyproject(), ".python-version": "3.7.4\n"})
-    assert chosen(first) == ("3.9", "tox envlist")
+    assert chosen(first) == ("3.9", "tox.ini [tox] envlist")
     assert chosen(second)[0] == "3.9"
     assert chosen(third) == ("3.7", ".python-version")
 
@@ -88,7 +88,9 @@ def test_a_missing_interpreter_is_replaced_by_the_next_lower_then_the_next_highe
 
 def test_no_interpreter_that_requires_python_admits_is_a_verdict(tmp_path: Path) -> None:
     write_tree(tmp_path, pyproject("3.9", requires=">=3.9"))
-    with pytest.raises(Rejected, match=r"offers 3\.7, 3\.8") as caught:
+    with pytest.raises(
+        Rejected, match=r"3\.9 \(classifiers in pyproject.toml\): no sandbox offers it; offered: 3\.7, 3\.8"
+    ) as caught:
         chosen(tmp_path, pythons=("3.7", "3.8"))
     assert caught.value.reason is RejectReason.NO_INTERPRETER
 
@@ -96,7 +98,8 @@ def test_no_interpreter_that_requires_python_admits_is_a_verdict(tmp_path: Path)
 def test_a_python_2_project_is_never_given_python_3(tmp_path: Path) -> None:
     write_tree(tmp_path, pyproject("2.7"))
     with pytest.raises(Rejected) as caught:
-        chosen(tmp_path, "2015-01-01")
+        chosen(tmp_path, "2015-01-01", pythons=ALL[1:])
+    assert chosen(tmp_path, "2015-01-01")[0] == "2.7"
     assert caught.value.reason is RejectReason.NO_INTERPRETER
 
 

@@ -36,7 +36,7 @@ class Declared:
 
 
 def merged(parts: Iterable[tuple[str, Declared]]) -> Declared:
-    """The parts as one, earlier ones first; `why` names the file of each fact."""
+    """The parts as one, earlier ones first; `why` names the file of each fact, and of each extra ("extras tests")."""
     facts: dict[str, object] = {}
     why: dict[str, str] = {}
     for origin, part in parts:
@@ -49,6 +49,7 @@ def merged(parts: Iterable[tuple[str, Declared]]) -> Declared:
                 assert isinstance(held, dict)
                 facts[each.name] = {**value, **held}
                 why[each.name] = ", ".join(dict.fromkeys([*filter(None, [why.get(each.name)]), origin]))
+                why |= {f"{each.name} {name}": origin for name in value if name not in held}
             elif each.name not in facts:
                 facts[each.name], why[each.name] = value, origin
     return Declared(**facts, why=why)  # type: ignore[arg-type]  # each value has its own field's type

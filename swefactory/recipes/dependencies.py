@@ -1,22 +1,28 @@
 """What must be installed to run a checkout's tests. One property: the checkout itself is never among it.
 
-Run-time and build requirements come always. Test requirements come from every place that is named for tests; places
-named for development count only when there is no other, because they bring linters that pin the rest.
+Run-time and build requirements come always. What the tests need comes in rungs, best first:
+
+    extras, groups, tests_require, tox, nox, requirements file            named for tests: all hold together
+    ci, development groups, extras and file, requirements.txt             fallbacks, when those name no test tool
+
+Pipfile and poetry, pdm, hatch and uv lists are groups. The ladder (see `ladder`) decides which rungs hold together.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from swefactory.recipes.ci_config import nox_lines, tox_tool
+from swefactory.protocols import Rung
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.files import ini_value, read_ini, read_toml, strings, table, text
 from swefactory.recipes.locks_of_projects import locked_pins
+from swefactory.recipes.provenance import located
 from swefactory.recipes.requirements import FileRequirements, name_of, read_lines, read_requirements
+from swefactory.recipes.tox_files import TestTool
 
 _TEST_NAMES = ("tests", "test", "testing", "tests-extra", "unittest", "unit-tests", "pytest", "test-suite", "all-tests")
 _DEV_NAMES = ("dev", "develop", "development", "devel", "ci", "all", "pipenv")
@@ -43,6 +49,11 @@ _DOCS = re.compile(
     r"|docutils|mypy|pyright|pytype|types-.*|.*-stubs|pylint(-.*)?|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
 )
 _BUILD_TOOLS = ("pip", "setuptools", "wheel")
+_SETUP_KEYS = {"dependencies": "install_requires", "requires": "setup_requires"}
+# Named beside tests, but not for them.
+_BUILDERS = re.compile(
+    r"^(pip|setuptools|wheel|build|virtualenv|coverage|poetry(-core)?|pdm|hatch|uv|flit(-core)?|cython)$"
+)
 _OPTIONS = {
     "--cov": "pytest-cov", "-n": "pytest-xdist", "--numprocesses": "pytest-xdist", "--timeout": "pytest-timeout",
     "--asyncio-mode": "pytest-asyncio", "--reruns": "pytest-rerunfailures", "--benchmark": "pytest-benchmark",
@@ -54,76 +65,151 @@ _SETTINGS = {"asyncio_mode": "pytest-asyncio", "timeout": "pytest-timeout", "DJA
 
 @dataclass(frozen=True)
 class Dependencies:
-    """PEP 508 texts, sorted, and which place each group came from."""
+    """PEP 508 texts, sorted, and where each is from; `rungs` says what each kind of place adds to what always comes."""
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...]
+    origins: Mapping[str, str]
+    rungs: tuple[Rung, ...]
     why: Mapping[str, str]
 
 
-def choose(tree: Path, declared: Declared) -> Dependencies:
-    """Everything to install for the tests of the checkout at `tree`."""
-    found: dict[str, FileRequirements] = {"run time": FileRequirements(declared.requires)}
-    tests = _test_places(tree, declared)
-    found |= tests or _dev_places(tree, declared)
-    found["pytest's options"] = FileRequirements(_from_pytest_options(tree))
-    found["build"] = FileRequirements(declared.build_requires)
-    expanded = {place: _expand(part.requirements, declared) for place, part in found.items()}
-    kept = {place: _without_tools(lines, strict=not tests) for place, lines in expanded.items()}
-    requirements = _unique(line for lines in kept.values() for line in lines)
-    requirements = tuple(line for line in requirements if name_of(line) != canonicalize_name(declared.name or "-"))
-    why = {"requirements": ", ".join(place for place, lines in kept.items() if lines)}
+def choose(tree: Path, declared: Declared, tools: Iterable[tuple[str, TestTool]] = ()) -> Dependencies:
+    """Everything to install for the tests of the checkout at `tree`; `tools` are tox, nox and CI for its Python."""
+    always = _always(tree, declared)
+    rungs = _in_use(_rungs(tree, declared, dict(tools)), declared)
+    used = [rung for rung in rungs if not rung.is_fallback]
+    origins = {line: origin for part in (*reversed(used), always) for line, origin in part.origins.items()}
+    requirements = _unique(line for part in (always, *used) for line in part.requirements)
+    why = {"requirements": ", ".join(part.name for part in (always, *used) if part.requirements)}
     if not any(name_of(line) == "pytest" for line in requirements):
         requirements, why["pytest"] = (*requirements, "pytest"), "nothing names it"
+        origins = {**origins, "pytest": "nothing names it"}
     pins, lock = locked_pins(tree)
     pins = tuple(pin for pin in pins if name_of(pin) not in _BUILD_TOOLS)
     why |= {"constraints": lock} if pins else {}
-    constraints = _unique((*(line for part in found.values() for line in part.constraints), *pins))
-    return Dependencies(tuple(sorted(requirements)), tuple(sorted(constraints)), why)
+    constraints = _unique((*(line for part in used for line in part.constraints), *pins))
+    return Dependencies(tuple(sorted(requirements)), tuple(sorted(constraints)), origins, rungs, why)
 
 
-def _test_places(tree: Path, declared: Declared) -> dict[str, FileRequirements]:
-    """The places named for tests, by name; those with nothing in them are left out."""
-    tox = tox_tool(tree)
-    file = next((path for path in _TEST_FILES if read_requirements(tree, path).requirements), "")
+def _always(tree: Path, declared: Declared) -> Rung:
+    """What the project runs and is built with, and the plugins that pytest's configuration asks for."""
+    parts = (
+        (declared.requires, declared.why.get("requires", ""), "dependencies"),
+        (_from_pytest_options(tree), "pytest's options", ""),
+        (declared.build_requires, declared.why.get("build_requires", ""), "requires"),
+    )
+    origins: dict[str, str] = {}
+    for lines, file, key in parts:
+        listed = _SETUP_KEYS.get(key, key) if file.startswith("setup.") else key
+        for line in _kept(lines, declared, strict=False):
+            origins.setdefault(line, located(tree, file, listed, line))
+    return Rung("run time", tuple(origins), (), origins)
+
+
+def _rungs(tree: Path, declared: Declared, tools: Mapping[str, TestTool]) -> list[Rung]:
+    """Every kind of place that says what tests need, best first; those that say nothing are left out later."""
     extras = [n for n in declared.extras if canonicalize_name(n) in _TEST_NAMES]
     groups = [n for n in declared.development if canonicalize_name(n) in _TEST_NAMES]
-    places = {
-        file: read_requirements(tree, file) if file else FileRequirements(),
-        **{f"extra {name}": FileRequirements(declared.extras[name]) for name in extras},
-        **{f"group {name}": FileRequirements(declared.development[name]) for name in groups},
-        "tests_require": FileRequirements(declared.tests_require),
-        "tox deps": read_lines(tree, tox.lines),
-        "tox extras": FileRequirements(tuple(f".[{name}]" for name in tox.extras)),
-        "tox groups": FileRequirements(tuple(r for name in tox.groups for r in declared.development.get(name, ()))),
-        "nox": read_lines(tree, nox_lines(tree)),
-    }
-    named = {place: part for place, part in places.items() if part.requirements}
-    return named if any(_names_a_test_tool(part, declared) for part in named.values()) else {}
+    file = next((path for path in _TEST_FILES if read_requirements(tree, path).requirements), "")
+    tox, nox, ci = (tools.get(name, TestTool()) for name in ("tox", "nox", "ci"))
+    return [
+        _named_lists(tree, "extras", declared, declared.extras, extras),
+        _named_lists(tree, "groups", declared, declared.development, groups),
+        _single(tree, "tests_require", declared),
+        _tool(tree, "tox", declared, tox),
+        _tool(tree, "nox", declared, nox),
+        _file(tree, "requirements file", declared, file),
+        *_fallbacks(tree, declared, ci),
+    ]
 
 
-def _names_a_test_tool(part: FileRequirements, declared: Declared) -> bool:
-    """tox's `deps = -e .` alone says nothing about the tests."""
-    return any(not _TOOLS.match(name_of(line)) for line in _expand(part.requirements, declared))
-
-
-def _dev_places(tree: Path, declared: Declared) -> dict[str, FileRequirements]:
-    """The places named for development, and as a last resort the plain requirements.txt."""
+def _fallbacks(tree: Path, declared: Declared, ci: TestTool) -> list[Rung]:
+    """Places that are not named for tests: they bring linters that pin the rest, and count only alone."""
+    extras = [n for n in declared.extras if canonicalize_name(n) in _DEV_NAMES]
+    groups = [n for n in declared.development if canonicalize_name(n) in _DEV_NAMES]
     file = next((path for path in _DEV_FILES if read_requirements(tree, path).requirements), "")
-    places = {
-        **{
-            f"group {n}": FileRequirements(r)
-            for n, r in declared.development.items()
-            if canonicalize_name(n) in _DEV_NAMES
-        },
-        **{f"extra {n}": FileRequirements(r) for n, r in declared.extras.items() if canonicalize_name(n) in _DEV_NAMES},
-        file: read_requirements(tree, file) if file else FileRequirements(),
-    }
-    named = {place: part for place, part in places.items() if part.requirements}
-    if not named and not declared.requires:
-        plain = read_requirements(tree, "requirements.txt")
-        named = {"requirements.txt": plain} if plain.requirements else {}
-    return named
+    root = read_requirements(tree, "requirements.txt").requirements
+    plain = "requirements.txt" if not declared.requires or any(name_of(r) == "pytest" for r in root) else ""
+    found = [
+        _tool(tree, "ci", declared, ci, strict=True),
+        _named_lists(tree, "development groups", declared, declared.development, groups, strict=True),
+        _named_lists(tree, "development extras", declared, declared.extras, extras, strict=True),
+        _file(tree, "development file", declared, file, strict=True),
+        _file(tree, "requirements.txt", declared, plain, strict=True),
+    ]
+    return [replace(rung, is_fallback=True) for rung in found]
+
+
+def _in_use(rungs: Iterable[Rung], declared: Declared) -> tuple[Rung, ...]:
+    """Those with anything in them. Where no place named for tests names a test tool, the first fallback that does
+    counts in its place, and the ones behind it with it when they are development lists."""
+    named = [rung for rung in rungs if rung.requirements]
+    primary = [rung for rung in named if not rung.is_fallback]
+    if any(_names_a_test_tool(rung) for rung in primary):
+        return tuple(named)
+    fallbacks = [rung for rung in named if rung.is_fallback]
+    best = next((rung for rung in fallbacks if _names_a_test_tool(rung)), fallbacks[0] if fallbacks else None)
+    lists = [rung for rung in fallbacks if rung is best or (best and best.name != "ci" and _is_list(rung))]
+    return tuple(replace(rung, is_fallback=False) if rung in lists else rung for rung in named)
+
+
+def _is_list(rung: Rung) -> bool:
+    return rung.name.startswith("development")
+
+
+def _names_a_test_tool(rung: Rung) -> bool:
+    """tox's `deps = -e .` alone says nothing about the tests, nor does what only builds."""
+    return any(not _BUILDERS.match(name_of(line)) for line in rung.requirements)
+
+
+def _named_lists(
+    tree: Path, name: str, declared: Declared, lists: Mapping[str, tuple[str, ...]], chosen: Iterable[str],
+    *, strict: bool = False,
+) -> Rung:  # fmt: skip
+    """Extras or groups by their names."""
+    field_name = "extras" if lists is declared.extras else "development"
+    origins: dict[str, str] = {}
+    for each in chosen:
+        file = declared.why.get(f"{field_name} {each}", "")
+        for line in _kept(lists[each], declared, strict=strict):
+            origins.setdefault(line, located(tree, file, each, line))
+    return Rung(name, tuple(origins), (), origins)
+
+
+def _single(tree: Path, name: str, declared: Declared) -> Rung:
+    file = declared.why.get(name, "")
+    lines = _kept(declared.tests_require, declared, strict=False)
+    return Rung(name, lines, (), {line: located(tree, file, name, line) for line in lines})
+
+
+def _file(tree: Path, name: str, declared: Declared, path: str, *, strict: bool = False) -> Rung:
+    found = read_requirements(tree, path) if path else FileRequirements()
+    lines = _kept(found.requirements, declared, strict=strict)
+    return Rung(name, lines, found.constraints, {line: found.origins.get(line, path) for line in lines})
+
+
+def _tool(tree: Path, name: str, declared: Declared, tool: TestTool, *, strict: bool = False) -> Rung:
+    """What tox, nox or CI install: lines with their includes, the project's extras, and groups."""
+    found = read_lines(tree, tool.lines, tool.origin)
+    own = tuple(f".[{extra}]" for extra in tool.extras)
+    groups = [n for n in declared.development if canonicalize_name(n) in set(map(canonicalize_name, tool.groups))]
+    origins: dict[str, str] = {}
+    for line in _kept((*found.requirements, *own), declared, strict=strict):
+        origins.setdefault(line, found.origins.get(line, tool.origin))
+    for group in groups:
+        for line in _kept(
+            declared.development[group], declared, strict=strict or canonicalize_name(group) in _DEV_NAMES
+        ):
+            origins.setdefault(line, f"{tool.origin}, group {group}")
+    return Rung(name, tuple(origins), found.constraints, origins)
+
+
+def _kept(lines: Iterable[str], declared: Declared, *, strict: bool) -> tuple[str, ...]:
+    """The lines with the project's own extras spread, without tools and without the project."""
+    own = canonicalize_name(declared.name or "-")
+    spread = _unique(_expand(lines, declared))
+    return tuple(line for line in _without_tools(spread, strict=strict) if name_of(line) != own)
 
 
 def _expand(lines: Iterable[str], declared: Declared, above: frozenset[str] = frozenset()) -> tuple[str, ...]:

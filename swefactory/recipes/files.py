@@ -36,9 +36,14 @@ def read_toml(tree: Path, path: str) -> Mapping[str, object]:
 
 def read_ini(tree: Path, path: str) -> configparser.RawConfigParser:
     """The INI document at `path`, without interpolation; empty when there is none that parses."""
+    return parse_ini(read_text(tree, path))
+
+
+def parse_ini(text: str) -> configparser.RawConfigParser:
+    """As `read_ini`, from text."""
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     try:
-        parser.read_string(read_text(tree, path))
+        parser.read_string(text)
     except configparser.Error:
         return configparser.RawConfigParser()
     return parser

@@ -29,7 +29,7 @@ from packaging.utils import canonicalize_name
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import EnvironmentSpec, Recipe, RunUv, UvRun
-from swefactory.recipes.python import RELEASES
+from swefactory.recipes.python_choice import RELEASES
 from swefactory.recipes.repairs import Request, next_request
 
 _MARGIN = timedelta(days=2)

@@ -7,7 +7,7 @@ A requirement on the checkout itself (`-e .`, `.[test]`, `{toxinidir}[test]`) be
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -31,6 +31,7 @@ class FileRequirements:
 
     requirements: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)  # requirement -> "requirements/tests.txt:3"
 
 
 def clean(line: str) -> str:
@@ -53,22 +54,51 @@ def cleaned(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(found for found in map(clean, lines) if found)
 
 
-def read_requirements(tree: Path, path: str, *, _depth: int = 0) -> FileRequirements:
+def read_requirements(tree: Path, path: str) -> FileRequirements:
     """A requirements file with its -r and -c includes, which are relative to the file that names them."""
+    return _read(tree, path, frozenset())
+
+
+def _read(tree: Path, path: str, above: frozenset[str]) -> FileRequirements:
+    path = posixpath.normpath(path)
+    if path in above or len(above) > _MAX_DEPTH:
+        return FileRequirements()
+    numbered = _joined(read_text(tree, path))
+    located = [(line, f"{path}:{number}") for number, line in numbered]
+    return _collected(tree, located, posixpath.dirname(path), above | {path})
+
+
+def _joined(text: str) -> list[tuple[int, str]]:
+    """Lines with their numbers; what a backslash continues is one line."""
+    found: list[tuple[int, str]] = []
+    held, start = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        start = start if held else number
+        held += line
+        if held.endswith("\\"):
+            held = held[:-1] + " "
+            continue
+        found.append((start, held))
+        held = ""
+    return [*found, *([(start, held)] if held else [])]
+
+
+def _collected(tree: Path, lines: Iterable[tuple[str, str]], folder: str, above: frozenset[str]) -> FileRequirements:
     requirements: list[str] = []
     constraints: list[str] = []
-    if _depth > _MAX_DEPTH:
-        return FileRequirements()
-    joined = read_text(tree, path).replace("\\\n", " ")
-    for line in joined.splitlines():
+    origins: dict[str, str] = {}
+    for line, origin in lines:
         option, target = _include(_COMMENT.sub("", line).strip())
         if not option:
-            requirements += cleaned([line])
+            found = cleaned([line])
+            requirements += found
+            origins |= {requirement: origin for requirement in found if requirement not in origins}
             continue
-        inner = read_requirements(tree, posixpath.join(posixpath.dirname(path), target), _depth=_depth + 1)
+        inner = _read(tree, posixpath.join(folder, target), above)
         (requirements if option == "r" else constraints).extend(inner.requirements)
         constraints += inner.constraints
-    return FileRequirements(tuple(requirements), tuple(c for c in constraints if not c.startswith(".")))
+        origins = {**inner.origins, **origins}
+    return FileRequirements(tuple(requirements), tuple(c for c in constraints if not c.startswith(".")), origins)
 
 
 def _include(line: str) -> tuple[str, str]:
@@ -78,19 +108,10 @@ def _include(line: str) -> tuple[str, str]:
     return found.group(1) or found.group(2)[0], found.group(3).strip("\"'")
 
 
-def read_lines(tree: Path, lines: Iterable[str]) -> FileRequirements:
-    """Lines as tox and nox write them: requirements, or `-r file` / `-c file` relative to the root."""
-    requirements: list[str] = []
-    constraints: list[str] = []
-    for line in lines:
-        option, target = _include(line.replace("{toxinidir}/", "").strip())
-        if not option:
-            requirements += cleaned([line])
-            continue
-        inner = read_requirements(tree, target)
-        (requirements if option == "r" else constraints).extend(inner.requirements)
-        constraints += inner.constraints
-    return FileRequirements(tuple(requirements), tuple(c for c in constraints if not c.startswith(".")))
+def read_lines(tree: Path, lines: Iterable[str], origin: str = "") -> FileRequirements:
+    """Lines as tox, nox and pip write them: requirements, or `-r file` / `-c file` relative to the root."""
+    located = ((re.sub(r"\{toxinidir\}/(?=[^\[])", "", line).strip(), origin) for line in lines)
+    return _collected(tree, located, "", frozenset())
 
 
 def name_of(requirement: str) -> str:

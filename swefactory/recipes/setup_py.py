@@ -22,7 +22,7 @@ def setup_keywords(tree: Path) -> Mapping[str, object]:
     scope = module_values(module, tree)
     keywords: dict[str, object] = {}
     for node in ast.walk(module):
-        if isinstance(node, ast.Call) and _called(node) == "setup":
+        if isinstance(node, ast.Call) and called(node) == "setup":
             keywords |= _keywords(node, scope, tree)
     return keywords
 
@@ -44,7 +44,7 @@ def mentions(tree: Path, *names: str) -> bool:
     for node in ast.walk(read_syntax(tree, "setup.py")):
         match node:
             case ast.Call():
-                found.add(_called(node))
+                found.add(called(node))
             case ast.ImportFrom(module=module) if module:
                 found |= {module.partition(".")[0], *(alias.name for alias in node.names)}
             case ast.Import():
@@ -54,7 +54,7 @@ def mentions(tree: Path, *names: str) -> bool:
     return not found.isdisjoint(names)
 
 
-def _called(node: ast.Call) -> str:
+def called(node: ast.Call) -> str:
     match node.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
@@ -207,7 +207,7 @@ def _call(node: ast.Call, scope: Mapping[str, object], tree: Path) -> object:
 def _opened(node: ast.expr, scope: Mapping[str, object], tree: Path) -> object:
     """The text of `open("name")` stands for the open file: people only ever read it."""
     match node:
-        case ast.Call(args=[ast.Constant(value=str() as path), *_]) if _called(node) == "open":
+        case ast.Call(args=[ast.Constant(value=str() as path), *_]) if called(node) == "open":
             return read_text(tree, path)
         case _:
             raise _Unknown
