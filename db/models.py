@@ -413,6 +413,7 @@ class TaskInstance(SQLModel, table=True):
     patch_digest: str = Field(default="", index=True)  # of the normalised patch, see swefactory.decontamination
     issue_signature: str = _text()  # MinHash of the issues' texts
     project: dict[str, Any] = _json()  # ProjectLayout: how the checkout is made importable
+    recipe: dict[str, Any] = _json()  # its own recipe and what was tried, also when rejected: "environment explain"
     test_command: list[str] = _json(list)
     fail_to_pass: list[str] = _json(list)
     pass_to_pass: list[str] = _json(list)

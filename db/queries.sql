@@ -164,6 +164,39 @@ SELECT
 FROM api_quota
 ORDER BY credential, resource;
 
+-- name: rungs
+-- What each rung and repair was worth: task instances where it was tried, where it served, and how many of those stand.
+WITH RECURSIVE number (n) AS (
+    SELECT 0
+    UNION ALL
+    SELECT n + 1 FROM number WHERE n < 99
+),
+attempt AS (
+    SELECT
+        task_instance.id,
+        task_instance.status,
+        task_instance.environment_id,
+        task_instance.recipe -> 'attempts' -> number.n ->> 'kind' AS kind,
+        task_instance.recipe -> 'attempts' -> number.n ->> 'name' AS name,
+        CAST(task_instance.recipe -> 'attempts' -> number.n ->> 'worked' AS TEXT) AS worked,
+        CAST(task_instance.recipe -> 'attempts' -> number.n ->> 'n_requirements' AS INTEGER) AS n_requirements
+    FROM task_instance
+    JOIN repository ON repository.id = task_instance.repository_id
+    JOIN number ON number.n < json_array_length(task_instance.recipe -> 'attempts')
+    WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+)
+SELECT
+    kind,
+    name,
+    count(DISTINCT id) AS tried,
+    count(DISTINCT CASE WHEN worked IN ('true', '1') THEN id END) AS served,
+    count(DISTINCT CASE WHEN worked IN ('true', '1') AND environment_id IS NOT NULL THEN id END) AS environments,
+    count(DISTINCT CASE WHEN worked IN ('true', '1') AND status = 'validated' THEN id END) AS validated,
+    CAST(sum(n_requirements) AS INTEGER) AS n_requirements
+FROM attempt
+GROUP BY kind, name
+ORDER BY kind DESC, tried DESC, name;
+
 -- name: jobs
 -- How many jobs of each stage are in each state.
 SELECT job.stage, job.state, count(*) AS n

@@ -31,6 +31,7 @@ from swefactory.protocols import (
     SandboxBackend,
     SandboxSpec,
 )
+from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
 
@@ -130,6 +131,7 @@ def _build_checkout(checkout: Path, spec: EvaluationSpec) -> None:
         except ValueError as error:
             said = f"patch {number} of {len(spec.patches)}: {error}"
             raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, said) from error
+    write_generated(spec.layout, checkout)
 
 
 # ---------------------------------------------------------------- the run

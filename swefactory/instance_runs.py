@@ -77,7 +77,7 @@ def load_instance(session: Session, task_instance_id: int) -> EvaluatedInstance:
         python_version=environment.python_version,
         lock_digest=environment.lock_digest,
         system_packages=tuple(environment.system_packages),
-        environment_variables=environment.recipe.get("environment_variables") or {},
+        environment_variables=(instance.recipe or environment.recipe).get("environment_variables") or {},
         fail_to_pass=tuple(instance.fail_to_pass),
         pass_to_pass=tuple(instance.pass_to_pass),
     )
@@ -91,6 +91,7 @@ def layout_from(project: Mapping[str, Any]) -> ProjectLayout:
         source_roots=tuple(project["source_roots"]),
         entry_points=project["entry_points"],
         requires=tuple(project["requires"]),
+        generated_files=project.get("generated_files", {}),
     )
 
 

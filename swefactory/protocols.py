@@ -180,6 +180,7 @@ class ProjectLayout:
     source_roots: tuple[str, ...] = (".",)
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # group -> name -> "module:attr"
     requires: tuple[str, ...] = ()  # its declared run-time requirements, for the metadata
+    generated_files: Mapping[str, str] = field(default_factory=dict)  # path -> text a build would write into the tree
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ class Recipe:
     origins: Mapping[str, str] = field(default_factory=dict)  # requirement, system package, variable -> file and place
     considered: tuple[Considered, ...] = ()  # every Python that something names, in the order of choice
     rungs: tuple[Rung, ...] = ()  # what the tests need by place, best first; `requirements` holds those in use
+    always: tuple[str, ...] = ()  # those of `requirements` that come whatever rungs hold
     attempts: tuple[Attempt, ...] = ()  # rungs and repairs tried, in order
     build_packages: tuple[str, ...] = ()  # system packages that only a build from source needs
 

@@ -20,6 +20,7 @@ import uv
 from swefactory.protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
+    INPUTS_DIR,
     PROJECT_DIR,
     CommandResult,
     EnvironmentSpec,
@@ -81,7 +82,11 @@ class VenvSandbox:
 
     def __init__(self, root: Path, environment: Path) -> None:
         self.root = root
-        self._paths = {CHECKOUT_DIR: str(root / "testbed"), ENVIRONMENT_DIR: str(environment)}
+        self._paths = {
+            CHECKOUT_DIR: str(root / "testbed"),
+            ENVIRONMENT_DIR: str(environment),
+            INPUTS_DIR: str(root / "inputs"),
+        }
 
     def _here(self, text: str) -> str:
         for inside, outside in self._paths.items():
@@ -187,6 +192,8 @@ class VenvBackend:
         with tempfile.TemporaryDirectory(prefix="fake-environments-") as name:
             root = Path(name)
             shutil.copytree(spec.checkout, root / "testbed", symlinks=True)
+            if spec.inputs:
+                shutil.copytree(spec.inputs, root / "inputs")
             if spec.project:
                 shutil.copytree(spec.project, root / "project")
                 for path in (root / "project").glob("*.pth"):

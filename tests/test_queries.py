@@ -32,6 +32,16 @@ from tests.catalogs import BOTH, catalog_url, upgraded
 Rows = list[tuple[object, ...]]
 
 
+def attempt(kind: str, name: str, worked: bool, n_requirements: int = 0) -> dict[str, object]:
+    return {"kind": kind, "name": name, "worked": worked, "detail": "", "n_requirements": n_requirements}
+
+
+ATTEMPTS = {
+    1: [attempt("rung", "extras", True, 3), attempt("rung", "tox", True, 1), attempt("repair", "lift_date", True)],
+    2: [attempt("rung", "extras", False), attempt("repair", "lift_date", True), attempt("repair", "lift_date", True)],
+}
+
+
 @pytest.fixture(params=BOTH)
 def empty(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = upgraded(catalog_url(request.param, request))
@@ -86,7 +96,7 @@ def instance(
     row = TaskInstance(
         instance_id=f"pallets__click-{number}", repository_id=repository_id, pull_request_id=pull_request_id,
         environment_id=environment, status=status, base_commit="c0ffee", created_at=utc_now(),
-        reject_reason=None if is_valid else RejectReason.BUILD_FAILED,
+        recipe={"attempts": ATTEMPTS[number]}, reject_reason=None if is_valid else RejectReason.BUILD_FAILED,
         validated_at=utc_now() if is_valid else None, fail_to_pass=["t::a", "t::b"] if is_valid else [],
     )  # fmt: skip
     return added(db, row)
@@ -188,6 +198,17 @@ def test_instances_show_status_python_and_how_many_tests_judge_them(engine: Engi
     assert str(valid[6])[:2] == "20"
     assert len(str(valid[6])) == len("2026-01-01 00:00:00")
     assert rejected == ("pallets__click-2", "rejected", "build_failed", None, 0, 0, None)
+
+
+def test_rungs_and_repairs_show_what_each_was_worth(engine: Engine) -> None:
+    columns, found = queries.run(engine, "rungs")
+    assert columns == ["kind", "name", "tried", "served", "environments", "validated", "n_requirements"]
+    assert found == [
+        ("rung", "extras", 2, 1, 1, 1, 3),
+        ("rung", "tox", 1, 1, 1, 1, 1),
+        ("repair", "lift_date", 2, 2, 1, 1, 0),
+    ]
+    assert rows(engine, "rungs", repository="acme/empty") == []
 
 
 def test_jobs_are_counted_by_stage_and_state_in_the_order_of_the_stages(engine: Engine) -> None:

@@ -149,8 +149,9 @@ def test_what_only_the_instances_tests_import_is_added_by_name(
     tmp_path: Path, settings: Settings, backend: VenvBackend
 ) -> None:
     output = STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", MAIN)))
-    assert "test_imports" in output.recipe.repairs
-    assert output.recipe.why["test_imports"] == "pretend"
+    [attempt] = [attempt for attempt in output.recipe.attempts if attempt.name == "test imports"]
+    assert (attempt.worked, attempt.detail) == (True, "pretend")
+    assert output.recipe.origins["pretend"] == "imported by the tests"
     assert "pretend" in output.recipe.requirements
 
 

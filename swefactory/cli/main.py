@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from swefactory import __version__
-from swefactory.cli import benchmark, database, demo, doctor, export, images, instance, job, query, repo, rollout, run
+from swefactory.cli import (
+    benchmark,
+    database,
+    demo,
+    doctor,
+    environment,
+    export,
+    images,
+    instance,
+    job,
+    query,
+    repo,
+    rollout,
+    run,
+)
 from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
 from swefactory.pipeline import interrupt_once
@@ -32,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(repo.app, name="repo")
 app.add_typer(instance.app, name="instance")
+app.add_typer(environment.app, name="environment")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(job.app, name="job")
 app.add_typer(export.app, name="export")

@@ -71,6 +71,7 @@ class Dependencies:
     constraints: tuple[str, ...]
     origins: Mapping[str, str]
     rungs: tuple[Rung, ...]
+    always: tuple[str, ...]
     why: Mapping[str, str]
 
 
@@ -89,7 +90,9 @@ def choose(tree: Path, declared: Declared, tools: Iterable[tuple[str, TestTool]]
     pins = tuple(pin for pin in pins if name_of(pin) not in _BUILD_TOOLS)
     why |= {"constraints": lock} if pins else {}
     constraints = _unique((*(line for part in used for line in part.constraints), *pins))
-    return Dependencies(tuple(sorted(requirements)), tuple(sorted(constraints)), origins, rungs, why)
+    return Dependencies(
+        tuple(sorted(requirements)), tuple(sorted(constraints)), origins, rungs, always.requirements, why
+    )
 
 
 def _always(tree: Path, declared: Declared) -> Rung:

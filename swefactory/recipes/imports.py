@@ -17,9 +17,10 @@ MODULES = {
     "aiohttp": "aiohttp", "anyio": "anyio", "asgiref": "asgiref", "attr": "attrs", "attrs": "attrs",
     "blinker": "blinker", "bs4": "beautifulsoup4", "cachetools": "cachetools", "certifi": "certifi",
     "chardet": "chardet", "click": "click", "cloudpickle": "cloudpickle", "colorama": "colorama",
-    "contextlib2": "contextlib2", "cryptography": "cryptography", "dateutil": "python-dateutil",
+    "contextlib2": "contextlib2", "distutils": "setuptools", "cryptography": "cryptography",
+    "dateutil": "python-dateutil",
     "django": "django", "docutils": "docutils", "exceptiongroup": "exceptiongroup", "execnet": "execnet",
-    "fakeredis": "fakeredis", "faker": "faker", "flask": "flask", "freezegun": "freezegun", "funcsigs": "funcsigs",
+    "fakeredis": "fakeredis", "faker": "faker", "freezegun": "freezegun", "funcsigs": "funcsigs",
     "future": "future", "greenlet": "greenlet", "hypothesis": "hypothesis", "httpx": "httpx",
     "importlib_metadata": "importlib-metadata", "importlib_resources": "importlib-resources",
     "iniconfig": "iniconfig", "itsdangerous": "itsdangerous", "jinja2": "jinja2", "jsonschema": "jsonschema",
@@ -28,7 +29,18 @@ MODULES = {
     "pandas": "pandas", "parameterized": "parameterized", "pathlib2": "pathlib2", "pexpect": "pexpect",
     "pkg_resources": "setuptools", "pluggy": "pluggy", "pretend": "pretend", "psutil": "psutil", "py": "py",
     "pydantic": "pydantic", "pygments": "pygments", "pympler": "pympler", "pyparsing": "pyparsing",
-    "pytest_asyncio": "pytest-asyncio", "pytest_httpbin": "pytest-httpbin", "pytest_mock": "pytest-mock",
+    "pytest_asyncio": "pytest-asyncio",
+    "pytest_cov": "pytest-cov", "xdist": "pytest-xdist", "pytest_timeout": "pytest-timeout", "flaky": "flaky",
+    "pytest_django": "pytest-django", "pytest_benchmark": "pytest-benchmark", "pytest_trio": "pytest-trio",
+    "pytest_randomly": "pytest-randomly", "aioresponses": "aioresponses", "pyfakefs": "pyfakefs", "ddt": "ddt",
+    "betamax": "betamax", "vcr": "vcrpy", "moto": "moto", "factory": "factory-boy", "scipy": "scipy", "PIL": "pillow",
+    "gevent": "gevent", "eventlet": "eventlet", "markdown": "markdown", "jwt": "pyjwt", "redis": "redis",
+    "uvicorn": "uvicorn", "starlette": "starlette", "fastapi": "fastapi", "networkx": "networkx", "nose2": "nose2",
+    "html5lib": "html5lib", "uvloop": "uvloop", "coverage": "coverage", "marshmallow": "marshmallow", "tox": "tox",
+    "jose": "python-jose", "dotenv": "python-dotenv", "usb": "pyusb", "serial": "pyserial", "git": "gitpython",
+    "docker": "docker", "paramiko": "paramiko", "ruamel": "ruamel-yaml", "sphinx": "sphinx", "orjson": "orjson",
+    "rapidjson": "python-rapidjson", "virtualenv": "virtualenv", "flask": "flask",
+    "pytest_httpbin": "pytest-httpbin", "pytest_mock": "pytest-mock",
     "pytz": "pytz", "requests": "requests", "requests_mock": "requests-mock", "responses": "responses",
     "rich": "rich", "setuptools": "setuptools", "simplejson": "simplejson", "six": "six", "sniffio": "sniffio",
     "sortedcontainers": "sortedcontainers", "sqlalchemy": "sqlalchemy", "tabulate": "tabulate",
@@ -86,7 +98,12 @@ def _imported(body: Iterable[ast.stmt]) -> set[str]:
     return found
 
 
-def missing_in(output: str) -> str:
-    """The distribution of the module that Python's words in `output` miss; empty when no table knows it."""
+def missing_module(output: str) -> str:
+    """The top module that Python's last such words in `output` miss; empty when they miss none."""
     found = _NO_MODULE.findall(output)
-    return MODULES.get(found[-1], "") if found else ""
+    return found[-1] if found else ""
+
+
+def missing_in(output: str) -> str:
+    """The distribution of that module; empty when no table knows it."""
+    return MODULES.get(missing_module(output), "")

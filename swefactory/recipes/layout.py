@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from swefactory.protocols import CHECKOUT_DIR, PYTHON, ProjectLayout
 from swefactory.recipes.declared import Declared
+from swefactory.recipes.generated_files import generated_files
 from swefactory.recipes.versions import find_version
 
 _NOT_PACKAGES = frozenset(
@@ -30,14 +31,17 @@ def layout_of(tree: Path, declared: Declared, fallback_version: str = "") -> tup
     """The layout of the checkout at `tree`, and where its facts came from."""
     roots, roots_why = _source_roots(tree, declared)
     version, version_why = find_version(tree, declared, roots, fallback_version)
+    files = generated_files(tree, version, roots)
     layout = ProjectLayout(
         name=_safe_name(declared.name) or _guessed_name(tree, roots),
         version=version,
         source_roots=roots,
         entry_points={group: dict(sorted(found.items())) for group, found in sorted(declared.entry_points.items())},
         requires=declared.requires,
+        generated_files=files,
     )
-    return layout, {"version": version_why, "source_roots": roots_why}
+    written = {"generated_files": ", ".join(files)} if files else {}
+    return layout, {"version": version_why, "source_roots": roots_why, **written}
 
 
 def _safe_name(name: str) -> str:

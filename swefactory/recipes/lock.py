@@ -21,16 +21,17 @@ and of what it leaves only lines that are pins and hashes become a lock.
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 
 from packaging.utils import canonicalize_name
 
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
-from swefactory.protocols import EnvironmentSpec, Recipe, RunUv, UvRun
+from swefactory.protocols import Attempt, EnvironmentSpec, Recipe, RunUv, UvRun
 from swefactory.recipes.python_choice import RELEASES
-from swefactory.recipes.repairs import Request, next_request
+from swefactory.recipes.repairs import ALL, Repair, Request, changes, next_request
+from swefactory.recipes.requirements import name_of
 
 _MARGIN = timedelta(days=2)
 _MAX_REPAIRS = 12
@@ -55,17 +56,31 @@ _UNREACHABLE = re.compile(
 
 @dataclass(frozen=True)
 class Locked:
-    """A lock: requirements text with hashes, and the names of the repairs it took, in order."""
+    """A lock: requirements text with hashes, and the repairs it took, in order, with what each changed."""
 
     text: str
     n_packages: int
     as_of: datetime
     repairs: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether a release in it has no wheel that fits."""
+        return self.text.startswith("# exclude-newer:")
 
 
-def resolve(recipe: Recipe, *, run_uv: RunUv, timeout_s: float) -> Locked:
-    """Resolves the recipe as of its date. Raises Rejected(DEPENDENCIES_UNRESOLVABLE), Transient when the registry is
-    away, and what `run_uv` raises."""
+class Unresolved(Rejected):
+    """The registry of that day has no answer; `log` holds all that the resolver said."""
+
+    def __init__(self, detail: str, log: str) -> None:
+        super().__init__(RejectReason.DEPENDENCIES_UNRESOLVABLE, detail)
+        self.log = log
+
+
+def resolve(recipe: Recipe, *, run_uv: RunUv, timeout_s: float, repairs: Sequence[Repair] = ALL) -> Locked:
+    """Resolves the recipe as of its date, with no other repairs than these. Raises Unresolved, Transient when the
+    registry is away, and what `run_uv` raises."""
     bound = bound_of(recipe.as_of)
     run = _Resolver(recipe, run_uv, timeout_s)
     request = Request(
@@ -75,18 +90,35 @@ def resolve(recipe: Recipe, *, run_uv: RunUv, timeout_s: float) -> Locked:
         before=_stamp(bound),
         lifted={name: _stamp(day) for name, day in _lifted(recipe.python_version).items() if day > bound},
     )
-    applied: list[str] = []
+    applied: list[Attempt] = []
     while True:
         code, lock, log = run.compile(request)
         if code == 0:
-            return _locked(lock, bound, (*recipe.repairs, *applied), run)
+            names = (*recipe.repairs, *(attempt.name for attempt in applied))
+            return replace(_locked(lock, bound, names, run), attempts=tuple(applied))
         if _UNREACHABLE.search(log):
             raise Transient(f"the package registry cannot be reached: {_tail(log, 2)}; check the network", 60)
-        repaired = next_request(request, log) if len(applied) < _MAX_REPAIRS else None
+        repaired = next_request(request, log, repairs) if len(applied) < _MAX_REPAIRS else None
         if repaired is None:
-            raise Rejected(RejectReason.DEPENDENCIES_UNRESOLVABLE, _tail(log, _TAIL_LINES))
-        name, request = repaired
-        applied.append(name)
+            tried = "".join(f"\nrepair {attempt.name}: {attempt.detail}" for attempt in applied)
+            raise Unresolved(_tail(log, _TAIL_LINES) + tried, log)
+        name, changed = repaired
+        applied.append(Attempt("repair", name, worked=True, detail=changes(request, changed)))
+        request = changed
+
+
+def built_from_source(
+    locked: Locked, names: Sequence[str], recipe: Recipe, *, run_uv: RunUv, timeout_s: float
+) -> list[str]:
+    """Those of the packages `names` of a lock whose release has no wheel for this Python."""
+    run = _Resolver(recipe, run_uv, timeout_s)
+    pins = {name_of(pin): pin for pin in _pins(locked.text)}
+    wanted = {name: Request((pins[name],), (), before=_EVER) for name in names if name in pins}
+    return [name for name, one in wanted.items() if run.compile(one, "--no-deps", "--only-binary=:all:")[0] != 0]
+
+
+def _pins(lock: str) -> tuple[str, ...]:
+    return tuple(line.rstrip("\\ ") for line in lock.splitlines() if re.match(r"[A-Za-z0-9]", line))
 
 
 def bound_of(as_of: datetime) -> datetime:
@@ -165,7 +197,7 @@ def _arguments(request: Request) -> list[str]:
 def _locked(lock: str, bound: datetime, repairs: tuple[str, ...], run: _Resolver) -> Locked:
     """The lock, marked when some of its releases have no wheel that fits."""
     n_packages = len(package_names(lock))
-    pins = tuple(line.rstrip("\\ ") for line in lock.splitlines() if re.match(r"[A-Za-z0-9]", line))
+    pins = _pins(lock)
     request = Request(pins, (), before=_EVER)
     if not pins or run.compile(request, "--no-deps", "--only-binary=:all:")[0] == 0:
         return Locked(lock, n_packages, bound, repairs)

@@ -17,7 +17,7 @@ def located(tree: Path, path: str, key: str, requirement: str) -> str:
     if not path or name is None:
         return f"{path} {key}".strip()
     number = _line(tree, path, key, re.sub(r"[-_.]+", "[-_.]+", name.group()))
-    return f"{path}:{number} {key}" if number else f"{path} {key}"
+    return (f"{path}:{number} {key}" if number else f"{path} {key}").strip()
 
 
 def _line(tree: Path, path: str, key: str, pattern: str) -> int:

@@ -54,6 +54,7 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
         origins={**chosen.origins, **packages, **asked.build, **run.origins},
         considered=choice.considered,
         rungs=chosen.rungs,
+        always=chosen.always,
         build_packages=tuple(sorted(asked.build)),
     )
 

@@ -13,7 +13,7 @@ when it changes something. What it did is kept by its name, never silently.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -38,22 +38,42 @@ class Request:
 
 @dataclass(frozen=True)
 class Repair:
-    """`apply` is handed the request and the match; an unchanged request says "not mine"."""
+    """`apply` is handed the request and the match; an unchanged request says "not mine". A loosening one departs from
+    what the project asks for."""
 
     name: str
     pattern: re.Pattern[str]
     apply: Callable[[Request, re.Match[str]], Request]
+    loosens: bool = False
 
 
-def next_request(request: Request, log: str) -> tuple[str, Request] | None:
+def next_request(request: Request, log: str, repairs: Sequence[Repair] | None = None) -> tuple[str, Request] | None:
     """The first repair that answers this log and changes the request, with its name; None when there is none."""
     flat = re.sub(r"\s+", " ", log)  # the resolver wraps its sentences
-    for repair in REPAIRS:
+    for repair in ALL if repairs is None else repairs:
         for match in repair.pattern.finditer(flat):
             changed = repair.apply(request, match)
             if changed != request:
                 return repair.name, changed
     return None
+
+
+def changes(before: Request, after: Request) -> str:
+    """What a repair changed, in words."""
+    gone = [line for line in before.requirements if line not in after.requirements]
+    new = [line for line in after.requirements if line not in before.requirements]
+    dropped = [line for line in before.constraints if line not in after.constraints]
+    lifted = [f"{name} up to {day}" for name, day in after.lifted.items() if before.lifted.get(name) != day]
+    wheels = sorted(after.wheels_only - before.wheels_only)
+    parts = (
+        ("asked for", new), ("instead of" if new else "left out", gone), ("constraints left out", dropped),
+        ("let in", lifted), ("wheels only", wheels),
+    )  # fmt: skip
+    return "; ".join(f"{word} {_listed(lines)}" for word, lines in parts if lines)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return ", ".join(lines[:8]) + (f" and {len(lines) - 8} more" if len(lines) > 8 else "")
 
 
 def _lift_date(request: Request, match: re.Match[str]) -> Request:
@@ -109,7 +129,7 @@ _UNSATISFIABLE = re.compile(r"No solution found|requirements are unsatisfiable")
 _NAME = r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)"
 _BUILD = re.compile(rf"(?:[Ff]ailed to (?:download and )?build|Failed to fetch wheel:|Building) `?{_NAME}==")
 
-REPAIRS: tuple[Repair, ...] = (
+ALL: tuple[Repair, ...] = (
     Repair(
         "lift_date",
         re.compile(rf"`{_NAME}` was filtered by `exclude-newer`.{{0,200}}?was published at (?P<date>\S+Z)"),
@@ -117,13 +137,14 @@ REPAIRS: tuple[Repair, ...] = (
     ),
     Repair("drop_lock", _UNSATISFIABLE, _drop_lock),
     Repair("drop_tool", _BUILD, _drop_tool),
-    Repair("relax_build", _BUILD, _relax_build),
+    Repair("relax_build", _BUILD, _relax_build, loosens=True),
     Repair("drop_missing", re.compile(rf"{_NAME} was not found in the package registry"), _drop_missing),
     Repair(
         "drop_tool",
         re.compile(rf"(?:you require|no version of|Because|because|that) {_NAME}(?=[\s=<>!~{{])"),
         _drop_tool,
     ),
-    Repair("relax_pins", _UNSATISFIABLE, _relax_pins),
-    Repair("relax_bounds", _UNSATISFIABLE, _relax_bounds),
+    Repair("relax_pins", _UNSATISFIABLE, _relax_pins, loosens=True),
+    Repair("relax_bounds", _UNSATISFIABLE, _relax_bounds, loosens=True),
 )
+FAITHFUL = tuple(repair for repair in ALL if not repair.loosens)

@@ -1,13 +1,14 @@
 """The environment stage: a candidate's base commit gets a recipe, a lock, an environment that stands, and a smoke test.
 
-    tree ─► detect ─► resolve as of its date ─► materialise ─► smoke test in a sandbox
-                          ▲   named repairs: test_imports, missing_module   │
-                          └──────────────────────────────────────────────────┘
+    tree ─► detect ─► climb the ladder ─► materialise ─► smoke test in a sandbox ─► saved
+              ▲              ▲  named repairs: recipes.smoke_repairs  │
+              └ older_python └────────────────────────────────────────┘
 
-One property: what is saved has stood: the package imports and pytest starts in a sealed sandbox of that environment.
+One property: what is saved has stood: in a sealed sandbox of it the package imports and the test files collect, as they
+are after the fix. What has not says which step failed, keeps that step's log, and what was tried before.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,20 +29,31 @@ from db.models import (
 )
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
-from swefactory.evaluation import limits_of
-from swefactory.protocols import PYTHON, ArtifactRef, EnvironmentSpec, Materialised, Recipe, SandboxSpec
+from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
 from swefactory.recipes.files import read_text
-from swefactory.recipes.imports import missing_in, needed_by
-from swefactory.recipes.layout import import_names, write_project
-from swefactory.recipes.lock import Locked, package_names, resolve, spec_of
+from swefactory.recipes.imports import needed_by
+from swefactory.recipes.ladder import Climbed, LadderFailed, climb
+from swefactory.recipes.lock import package_names, spec_of
 from swefactory.recipes.python import detect
-from swefactory.recipes.requirements import name_of
+from swefactory.recipes.python_names import minor_key
+from swefactory.recipes.smoke_repairs import REPAIRS, repaired, wants_older_python, with_requirements
 from swefactory.recipes.versions import from_tags
+from swefactory.smoke import Complaint, smoke
 from swefactory.stage import NextJob, Saved, Services, Stage
 
-_MAX_MISSING_MODULES = 4
-_SMOKE_TIMEOUT_S = 120
-_TAIL_BYTES = 2000
+_MAX_SMOKE_REPAIRS = 5
+_MAX_OLDER = 2
+_LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
+_OURS = frozenset(
+    (*(repair.name for repair in REPAIRS), "older_python", "test imports")
+)  # attempts that outlive a climb, which writes its own anew
+_REASONS = {
+    "resolve": RejectReason.DEPENDENCIES_UNRESOLVABLE,
+    "build": RejectReason.BUILD_FAILED,
+    "import": RejectReason.BUILD_FAILED,
+    "pytest": RejectReason.BUILD_FAILED,
+    "collect": RejectReason.COLLECTION_ERROR,
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class EnvironmentInput:
     base_commit: str
     test_patch: str
     test_files: tuple[str, ...]
+    patch: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,41 +93,135 @@ def load(session: Session, subject_id: int) -> EnvironmentInput:
         base_commit=instance.base_commit,
         test_patch=instance.test_patch,
         test_files=tuple(instance.test_files),
+        patch=instance.patch,
     )
 
 
 def work(services: Services, subject: EnvironmentInput) -> EnvironmentOutput:
-    """Raises Rejected(BASE_COMMIT_MISSING | NOT_PYTHON_PROJECT | NO_INTERPRETER | DEPENDENCIES_UNRESOLVABLE |
-    BUILD_FAILED), Transient when the registry or the repository cannot be reached."""
+    """Raises Rejected(BASE_COMMIT_MISSING | NOT_PYTHON_PROJECT | NO_INTERPRETER | PATCH_DOES_NOT_APPLY),
+    EnvironmentRejected(DEPENDENCIES_UNRESOLVABLE | BUILD_FAILED | COLLECTION_ERROR), Transient when the registry or
+    the repository cannot be reached."""
     mirror, tree = _tree(services, subject)
-    recipe = detect(
-        tree,
-        as_of=commit_date(mirror, subject.base_commit),
-        pythons=tuple(services.sandboxes.pythons()),
-        fallback_version=from_tags(mirror, subject.base_commit),
-    )
-    locked = _resolve(services, recipe)
-    recipe, locked = _with_test_imports(services, subject, tree, recipe, locked)
-    for _ in range(_MAX_MISSING_MODULES):
-        spec = spec_of(recipe, locked)
-        materialised = services.sandboxes.materialise(spec)
-        complaint = smoke(services, spec, recipe, tree)
-        if not complaint:
-            return EnvironmentOutput(
-                recipe=replace(recipe, repairs=locked.repairs),
-                spec=spec,
-                n_packages=locked.n_packages,
-                resolved_as_of=locked.as_of,
-                lock=services.artifacts.put(locked.text.encode(), "text/plain"),
-                sandbox=services.sandboxes.name,
-                materialised=materialised,
+    pythons = tuple(services.sandboxes.pythons())
+    earlier: tuple[Attempt, ...] = ()
+    with services.checkouts.scratch() as folder:
+        after = Path(folder)
+        _apply(after, tree, subject)
+        while True:
+            recipe = detect(
+                tree,
+                as_of=commit_date(mirror, subject.base_commit),
+                pythons=pythons,
+                fallback_version=from_tags(mirror, subject.base_commit),
             )
-        missing = missing_in(complaint)
-        if not missing or missing in package_names(locked.text):
-            break
-        recipe = _extended(recipe, [missing], "missing_module")
-        locked = _resolve(services, recipe)
-    raise Rejected(RejectReason.BUILD_FAILED, f"{subject.instance_id} does not start in its environment:\n{complaint}")
+            try:
+                return _stand(services, subject, after, replace(recipe, attempts=earlier))
+            except EnvironmentRejected as verdict:
+                pythons = _older(pythons, recipe, verdict)
+                earlier = (*verdict.recipe.attempts, _older_python(recipe, verdict))
+
+
+def _older(pythons: tuple[str, ...], recipe: Recipe, verdict: "EnvironmentRejected") -> tuple[str, ...]:
+    """The interpreters below the one that failed, where its words ask for an older one; else raises the verdict."""
+    n_before = sum(attempt.name == "older_python" for attempt in verdict.recipe.attempts)
+    older = [v for v in pythons if minor_key(v) < minor_key(recipe.python_version) and v[0] == recipe.python_version[0]]
+    if not older or n_before >= _MAX_OLDER or not wants_older_python(verdict.log_text):
+        raise verdict
+    return tuple(older)
+
+
+def _older_python(recipe: Recipe, verdict: "EnvironmentRejected") -> Attempt:
+    said = wants_older_python(verdict.log_text)
+    return Attempt("repair", "older_python", worked=True, detail=f"below {recipe.python_version}: {said}")
+
+
+def _stand(services: Services, subject: EnvironmentInput, after: Path, recipe: Recipe) -> EnvironmentOutput:
+    """Resolves, builds and tries the recipe, repaired where a named repair answers what fails."""
+    climbed = _climb(services, subject, recipe)
+    climbed = _with_test_imports(services, subject, after, climbed)
+    n_repairs = 0
+    while True:
+        spec = spec_of(climbed.recipe, climbed.locked)
+        made, complaint = _tried(services, subject, after, climbed, spec)
+        if made is not None and complaint is None:
+            return _output(services, climbed, spec, made)
+        assert complaint is not None
+        better = repaired(climbed.recipe, complaint.text, package_names(climbed.locked.text))
+        if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
+            raise _rejected(services, subject, climbed.recipe, complaint)
+        climbed, n_repairs = _climb_again(services, subject, better, complaint), n_repairs + 1
+
+
+def _tried(
+    services: Services, subject: EnvironmentInput, after: Path, climbed: Climbed, spec: EnvironmentSpec
+) -> tuple[Materialised | None, Complaint | None]:
+    """The environment made and the complaint of its smoke test; a build that fails is a complaint of its own."""
+    try:
+        made = services.sandboxes.materialise(spec)
+    except Rejected as verdict:
+        if verdict.reason is not RejectReason.BUILD_FAILED:
+            raise
+        return None, Complaint("build", "the environment cannot be built", verdict.detail.encode())
+    return made, smoke(services, spec, climbed.recipe, after, subject.test_files)
+
+
+def _output(services: Services, climbed: Climbed, spec: EnvironmentSpec, made: Materialised) -> EnvironmentOutput:
+    return EnvironmentOutput(
+        recipe=replace(climbed.recipe, repairs=climbed.locked.repairs),
+        spec=spec,
+        n_packages=climbed.locked.n_packages,
+        resolved_as_of=climbed.locked.as_of,
+        lock=services.artifacts.put(climbed.locked.text.encode(), "text/plain"),
+        sandbox=services.sandboxes.name,
+        materialised=made,
+    )
+
+
+def _climb(services: Services, subject: EnvironmentInput, recipe: Recipe) -> Climbed:
+    """Raises EnvironmentRejected at the step "resolve"."""
+    try:
+        return climb(recipe, run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
+    except LadderFailed as failed:
+        complaint = Complaint("resolve", failed.detail, failed.log.encode())
+        raise _rejected(services, subject, failed.recipe, complaint) from failed
+
+
+def _climb_again(services: Services, subject: EnvironmentInput, better: Recipe, complaint: Complaint) -> Climbed:
+    """After a repair. When that does not resolve, the complaint that asked for it is the verdict."""
+    try:
+        return climb(_afresh(better), run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
+    except LadderFailed as failed:
+        tried = replace(better, attempts=(*better.attempts[:-1], _vain(better.attempts[-1], failed)))
+        raise _rejected(services, subject, tried, complaint) from failed
+
+
+def _afresh(recipe: Recipe) -> Recipe:
+    """A recipe to climb with once more: the next climb writes down its rungs itself."""
+    return replace(recipe, attempts=tuple(attempt for attempt in recipe.attempts if attempt.name in _OURS))
+
+
+def _vain(attempt: Attempt, failed: Rejected) -> Attempt:
+    return replace(attempt, worked=False, detail=f"{attempt.detail}: {failed.detail[-200:]}")
+
+
+class EnvironmentRejected(Rejected):
+    """No environment: which step failed, with the last lines of its log, which is kept whole as an artifact."""
+
+    def __init__(
+        self, reason: RejectReason, detail: str, recipe: Recipe, step: str, log: ArtifactRef, log_text: str
+    ) -> None:
+        super().__init__(reason, detail)
+        self.recipe, self.step, self.log, self.log_text = recipe, step, log, log_text
+
+
+def _rejected(
+    services: Services, subject: EnvironmentInput, recipe: Recipe, complaint: Complaint
+) -> EnvironmentRejected:
+    log = services.artifacts.put(complaint.log, _LOG_MEDIA_TYPE)
+    same = complaint.how.strip() == complaint.tail.strip()
+    said = complaint.how if same or complaint.step == "resolve" else f"{complaint.how}\n{complaint.tail}"
+    detail = f"{subject.instance_id} has no environment: step {complaint.step}: {said}\nthe whole log: {log.digest}"
+    return EnvironmentRejected(_REASONS[complaint.step], detail, recipe, complaint.step, log, complaint.text)
 
 
 def commit_date(mirror: Path, commit: str) -> datetime:
@@ -129,76 +236,44 @@ def _tree(services: Services, subject: EnvironmentInput) -> tuple[Path, Path]:
     return mirror, services.checkouts.tree(subject.repository, mirror, subject.base_commit)
 
 
-def _resolve(services: Services, recipe: Recipe) -> Locked:
-    return resolve(recipe, run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
+def _apply(after: Path, tree: Path, subject: EnvironmentInput) -> None:
+    """Base, the fix and its tests into `after`."""
+    copy_tree(tree, after)
+    for name, patch in (("patch", subject.patch), ("test_patch", subject.test_patch)):
+        try:
+            if patch:
+                apply_patch(after, patch)
+        except ValueError as error:
+            detail = f"the {name} of {subject.instance_id} does not apply to {subject.base_commit}: {error}"
+            raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, detail) from error
 
 
-# ---------------------------------------------------------------- repairs that need more than the resolver's words
+# ---------------------------------------------------------------- what only the tests name
 
 
-def _with_test_imports(
-    services: Services, subject: EnvironmentInput, tree: Path, recipe: Recipe, locked: Locked
-) -> tuple[Recipe, Locked]:
+def _with_test_imports(services: Services, subject: EnvironmentInput, after: Path, climbed: Climbed) -> Climbed:
     """Adds what the instance's test files import though nothing declares it. When that does not resolve, the
     environment stays as declared: the tests may do without."""
-    with services.checkouts.scratch() as folder:
-        wanted = needed_by(_test_sources(Path(folder), tree, subject))
-    absent = wanted - set(package_names(locked.text)) - {canonicalize_name(recipe.layout.name)}
+    recipe = climbed.recipe
+    paths = sorted({*subject.test_files, *_conftests(subject.test_files)})
+    wanted = needed_by(read_text(after, path) for path in paths)
+    absent = wanted - set(package_names(climbed.locked.text)) - {canonicalize_name(recipe.layout.name)}
     if not absent:
-        return recipe, locked
-    extended = _extended(recipe, absent, "test_imports")
+        return climbed
+    asked = with_requirements(recipe, tuple(sorted(absent)), "test_imports")
+    names = ", ".join(sorted(absent))
     try:
-        return extended, _resolve(services, extended)
-    except Rejected as verdict:
-        why = {**recipe.why, "test_imports not added": f"{', '.join(sorted(absent))}: {verdict.detail[-200:]}"}
-        return replace(recipe, why=why), locked
-
-
-def _test_sources(folder: Path, tree: Path, subject: EnvironmentInput) -> Iterator[str]:
-    """The test files as the test_patch leaves them, and every conftest.py above them."""
-    copy_tree(tree, folder)
-    try:
-        apply_patch(folder, subject.test_patch)
-    except ValueError as error:
-        detail = f"the test_patch of {subject.instance_id} does not apply to {subject.base_commit}: {error}"
-        raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, detail) from error
-    for path in sorted({*subject.test_files, *_conftests(subject.test_files)}):
-        yield read_text(folder, path)
+        found = climb(_afresh(asked), run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
+    except LadderFailed as verdict:
+        attempt = Attempt("rung", "test imports", worked=False, detail=f"{names}: {verdict.detail[-200:]}")
+        return replace(climbed, recipe=replace(recipe, attempts=(*recipe.attempts, attempt)))
+    attempt = Attempt("rung", "test imports", worked=True, detail=names, n_requirements=len(absent))
+    origins = {**found.recipe.origins, **dict.fromkeys(sorted(absent), "imported by the tests")}
+    return replace(found, recipe=replace(found.recipe, attempts=(*found.recipe.attempts, attempt), origins=origins))
 
 
 def _conftests(test_files: Iterable[str]) -> set[str]:
     return {str(parent / "conftest.py") for path in test_files for parent in Path(path).parents}
-
-
-def _extended(recipe: Recipe, names: Iterable[str], repair: str) -> Recipe:
-    have = {name_of(line) for line in recipe.requirements}
-    added = [name for name in sorted(names) if name not in have]
-    return replace(
-        recipe,
-        requirements=tuple(sorted((*recipe.requirements, *added))),
-        repairs=(*recipe.repairs, repair),
-        why={**recipe.why, repair: ", ".join(added)},
-    )
-
-
-def smoke(services: Services, spec: EnvironmentSpec, recipe: Recipe, tree: Path) -> str:
-    """Imports the project's packages and starts pytest in a sandbox; empty when both work, else the output's tail."""
-    names = import_names(tree, recipe.layout)
-    with services.checkouts.scratch() as folder:
-        write_project(recipe.layout, Path(folder))
-        opened = SandboxSpec(
-            spec, tree, project=Path(folder), limits=limits_of(services.settings), label=services.label
-        )
-        with services.sandboxes.open(opened) as sandbox:
-            for argv in (
-                [PYTHON, "-c", "".join(f"import {name}\n" for name in names)],
-                [PYTHON, "-m", "pytest", "--version"],
-            ):
-                result = sandbox.run(argv, timeout_s=_SMOKE_TIMEOUT_S)
-                if result.exit_code != 0:
-                    how = "timed out" if result.timed_out else f"ended with {result.exit_code}"
-                    return f"{' '.join(argv[1:])} {how}\n{result.output[-_TAIL_BYTES:].decode(errors='replace')}"
-    return ""
 
 
 # ---------------------------------------------------------------- save
@@ -210,6 +285,9 @@ def save(session: Session, subject_id: int, output: EnvironmentOutput | Rejected
     if isinstance(output, Rejected):
         instance.status = InstanceStatus.REJECTED
         instance.reject_reason, instance.reject_detail = output.reason, output.detail
+        if isinstance(output, EnvironmentRejected):
+            instance.recipe = {**recipe_as_json(output.recipe), "step": output.step, "log_digest": output.log.digest}
+            _artifact(session, output.log)
         session.add(instance)
         return Saved(rejected=output)
     environment_id = _environment(session, output)
@@ -218,6 +296,7 @@ def save(session: Session, subject_id: int, output: EnvironmentOutput | Rejected
     instance.environment_id = environment_id
     instance.environment_setup_commit = instance.environment_setup_commit or instance.base_commit
     instance.project = asdict(output.recipe.layout)
+    instance.recipe = recipe_as_json(output.recipe)
     instance.test_command = list(output.recipe.test_command)
     instance.version = output.recipe.layout.version
     instance.status, instance.reject_reason, instance.reject_detail = InstanceStatus.CANDIDATE, None, ""

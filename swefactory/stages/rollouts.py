@@ -27,6 +27,7 @@ from swefactory.errors import Rejected
 from swefactory.evaluation import EvaluationSpec, limits_of
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
 from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem, SandboxSpec
+from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.tree_diffs import TreeDiff, remember, take
@@ -97,6 +98,7 @@ def _prepare(services: Services, scratch: Path, spec: EvaluationSpec) -> tuple[S
     checkout.mkdir()
     inputs.mkdir()
     copy_tree(spec.tree, checkout)
+    write_generated(spec.layout, checkout)
     tree_id = remember(checkout, inputs)
     seal(checkout)
     write_project(spec.layout, project)
