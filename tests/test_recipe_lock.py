@@ -15,7 +15,7 @@ from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import CommandResult, ProjectLayout, Recipe, RunUv, UvRun
 from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of
 from swefactory.recipes.python_choice import RELEASES
-from swefactory.recipes.repairs import Request, next_request
+from swefactory.recipes.repairs import ALL, FAITHFUL, Request, changes, next_request
 from tests.fake_environments import HERE, host_uv, need_registry
 
 
@@ -202,6 +202,66 @@ BASE = Request(("a==1", "b>=2", "black==22", "c"), ("a==1", "d<3"), requires=fro
 )
 def test_each_repair_answers_its_words_and_changes_one_thing(log: str, name: str, changed: Request) -> None:
     assert next_request(BASE, log) == (name, changed)
+
+
+# What uv 0.13 says, word for word, when it is provoked.
+REAL = {
+    "lift_date": """error: No solution found when resolving dependencies
+  cause: Because there is no version of iniconfig==2.0.0 and you require iniconfig==2.0.0, we can conclude that your requirements are unsatisfiable.
+
+hint: `iniconfig` was filtered by `exclude-newer` to only include packages uploaded before 2022-06-01T00:00:00Z. The requested version, v2.0.0, was published at 2023-01-07T11:08:09.864Z. Consider using `exclude-newer-package` to override the cutoff for this package.""",
+    "lift_unborn": """error: No solution found when resolving dependencies
+  cause: Because there are no versions of hatch-vcs and you require hatch-vcs, we can conclude that your requirements are unsatisfiable.
+
+hint: `hatch-vcs` was filtered by `exclude-newer` to only include packages uploaded before 2019-01-01T00:00:00Z. The latest version satisfying the requirement is v0.5.0, published at 2025-05-27T05:16:03.184Z. Consider using `exclude-newer-package` to override the cutoff for this package.""",
+    "drop_missing": """error: No solution found when resolving dependencies
+  cause: Because no-such-package-here was not found in the package registry and you require no-such-package-here, we can conclude that your requirements are unsatisfiable.""",
+    "drop_tool": """error: No solution found when resolving dependencies
+  cause: Because black==22.1.0 depends on click>=8.0.0 and you require black==22.1.0, we can conclude that you require click>=8.0.0.
+         And because you require click==7.0, we can conclude that your requirements are unsatisfiable.""",
+    "relax_pins": """error: No solution found when resolving dependencies
+  cause: Because pytest>=7.1.2 depends on pluggy>=0.12,<2.0 and you require pytest==7.1.2, we can conclude that you require pluggy>=0.12,<2.0.
+         And because you require pluggy==0.6.0, we can conclude that your requirements are unsatisfiable.""",
+    "relax_build": """error: Failed to build `anyjson==0.3.3`
+  cause: The build backend returned an error
+  cause: Call to `setuptools.build_meta:__legacy__.get_requires_for_build_wheel` failed (exit status: 1)
+
+         [stderr]
+         error in anyjson setup command: use_2to3 is invalid.
+
+hint: Build failures usually indicate a problem with the package or the build environment""",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "requirements", "changed"),
+    [
+        ("lift_date", ("iniconfig==2.0.0",), "let in iniconfig up to 2023-01-08T11:08:09.864000+00:00"),
+        ("lift_unborn", ("hatch-vcs",), "let in hatch-vcs up to 2025-05-28T05:16:03.184000+00:00"),
+        ("drop_missing", ("no-such-package-here", "pytest"), "left out no-such-package-here"),
+        ("drop_tool", ("black==22.1.0", "click==7.0"), "left out black==22.1.0"),
+        (
+            "relax_pins",
+            ("pluggy==0.6.0", "pytest==7.1.2"),
+            "asked for pluggy, pytest; instead of pluggy==0.6.0, pytest==7.1.2",
+        ),
+        ("relax_build", ("anyjson==0.3.3",), "asked for anyjson; instead of anyjson==0.3.3"),
+    ],
+)
+def test_each_repair_answers_what_the_resolver_really_says(
+    name: str, requirements: tuple[str, ...], changed: str
+) -> None:
+    request = Request(requirements, ())
+    found = next_request(request, REAL[name])
+    assert found is not None
+    assert (found[0], changes(request, found[1])) == (name, changed)
+
+
+def test_faithful_repairs_loosen_nothing() -> None:
+    request = Request(("pluggy==0.6.0", "pytest==7.1.2", "anyjson==0.3.3", "hatch-vcs"), ())
+    for name in ("relax_pins", "relax_build", "lift_unborn"):
+        assert next_request(request, REAL[name], FAITHFUL) is None
+    assert {repair.name for repair in ALL} == {*REAL, "drop_lock", "relax_bounds"}
 
 
 def test_pins_go_before_bounds_and_the_projects_own_requirements_never() -> None:

@@ -7,6 +7,7 @@ when it changes something. What it did is kept by its name, never silently.
     drop_lock        the pins of the project's own lock do not fit
     drop_tool        a lint or documentation tool does not fit or does not build
     drop_missing     the registry has no such package
+    lift_unborn      nothing of a package had been published by then, or its dates lie: the newest that fits is let in
     relax_build      a source distribution does not build: its own pin goes, or wheels only for it
     relax_pins       exact pins of tests and tools do not fit this Python
     relax_bounds     all bounds of tests and tools go; what the project itself requires stays
@@ -143,6 +144,12 @@ ALL: tuple[Repair, ...] = (
         "drop_tool",
         re.compile(rf"(?:you require|no version of|Because|because|that) {_NAME}(?=[\s=<>!~{{])"),
         _drop_tool,
+    ),
+    Repair(
+        "lift_unborn",
+        re.compile(rf"`{_NAME}` was filtered by `exclude-newer`.{{0,200}}?, published at (?P<date>\S+Z)"),
+        _lift_date,
+        loosens=True,
     ),
     Repair("relax_pins", _UNSATISFIABLE, _relax_pins, loosens=True),
     Repair("relax_bounds", _UNSATISFIABLE, _relax_bounds, loosens=True),
