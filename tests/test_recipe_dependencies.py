@@ -98,6 +98,14 @@ def test_requirements_files_follow_includes_and_constraints(tmp_path: Path) -> N
     assert found.origins["pytest==7.1.2"] == "requirements/tests.txt:5"
 
 
+def test_a_requirements_file_at_the_root_counts_when_it_names_pytest_and_nothing_better_does(tmp_path: Path) -> None:
+    files = {
+        "pyproject.toml": HEAD + 'dependencies = ["idna"]\n[project.optional-dependencies]\nhttp2 = ["h2"]\n',
+        "requirements.txt": "-e .[http2]\npytest==7.1\nblack\n",
+    }
+    assert requirements(tmp_path, files) == ("h2", "idna", "pytest==7.1")
+
+
 def test_tox_deps_extras_and_groups(tmp_path: Path) -> None:
     ini = (
         "[tox]\nenvlist = py39\n[testenv]\nextras = fast\ndependency_groups = checks\n"

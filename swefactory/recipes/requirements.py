@@ -115,8 +115,8 @@ def read_lines(tree: Path, lines: Iterable[str], origin: str = "") -> FileRequir
 
 
 def name_of(requirement: str) -> str:
-    """The canonical project name of a cleaned requirement."""
-    return canonicalize_name(Requirement(requirement).name)
+    """The canonical project name of a cleaned requirement; empty for the checkout itself."""
+    return "" if requirement.startswith(".") else canonicalize_name(Requirement(requirement).name)
 
 
 def marker_holds(requirement: str, environment: Mapping[str, str]) -> bool:
