@@ -135,7 +135,7 @@ def test_poetry_groups_and_their_operators(tmp_path: Path) -> None:
         'tomli = {version = "*", python = "<3.11"}\nlocal = {path = "../local"}\n[tool.poetry.group.dev.dependencies]\nblack = "*"\n'
     )
     assert requirements(tmp_path, {"pyproject.toml": text}) == (
-        "idna<4,>=3.1", "local", "pytest<8,>=7", 'tomli; python_version < "3.11"',
+        "idna<4,>=3.1", "pytest<8,>=7", 'tomli; python_version < "3.11"',
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ class Declared:
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     source_roots: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # import packages and modules named one by one
+    local: tuple[str, ...] = ()  # names of its dependencies that are folders beside it
     compiled: str = ""
     why: Mapping[str, str] = field(default_factory=dict)
 

@@ -17,11 +17,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from swefactory.protocols import Rung
+from swefactory.recipes.conda_files import conda_dependencies
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.files import ini_value, read_ini, read_toml, strings, table, text
+from swefactory.recipes.imports import MODULES
 from swefactory.recipes.locks_of_projects import locked_pins
 from swefactory.recipes.provenance import located
-from swefactory.recipes.requirements import FileRequirements, name_of, read_lines, read_requirements
+from swefactory.recipes.requirements import FileRequirements, cleaned, name_of, read_lines, read_requirements
 from swefactory.recipes.tox_files import TestTool
 
 _TEST_NAMES = ("tests", "test", "testing", "tests-extra", "unittest", "unit-tests", "pytest", "test-suite", "all-tests")
@@ -50,10 +52,11 @@ _DOCS = re.compile(
 )
 _BUILD_TOOLS = ("pip", "setuptools", "wheel")
 _SETUP_KEYS = {"dependencies": "install_requires", "requires": "setup_requires"}
-# Named beside tests, but not for them.
-_BUILDERS = re.compile(
-    r"^(pip|setuptools|wheel|build|virtualenv|coverage|poetry(-core)?|pdm|hatch|uv|flit(-core)?|cython)$"
+_TESTERS = re.compile(
+    r"^(py-?test(-.*)?|nose.*|unittest2|testtools|testfixtures|zope-test.*|twisted|ward|stestr|green|behave|avocado.*"
+    r"|hypothesis|mock|freezegun|responses|parameterized|ddt|pretend|django)$"
 )
+_KNOWN = frozenset(MODULES.values())
 _OPTIONS = {
     "--cov": "pytest-cov", "-n": "pytest-xdist", "--numprocesses": "pytest-xdist", "--timeout": "pytest-timeout",
     "--asyncio-mode": "pytest-asyncio", "--reruns": "pytest-rerunfailures", "--benchmark": "pytest-benchmark",
@@ -136,6 +139,7 @@ def _fallbacks(tree: Path, declared: Declared, ci: TestTool) -> list[Rung]:
     plain = "requirements.txt" if not declared.requires or any(name_of(r) == "pytest" for r in root) else ""
     found = [
         _tool(tree, "ci", declared, ci, strict=True),
+        _conda(tree, declared),
         _named_lists(tree, "development groups", declared, declared.development, groups, strict=True),
         _named_lists(tree, "development extras", declared, declared.extras, extras, strict=True),
         _file(tree, "development file", declared, file, strict=True),
@@ -152,7 +156,8 @@ def _in_use(rungs: Iterable[Rung], declared: Declared) -> tuple[Rung, ...]:
     if any(_names_a_test_tool(rung) for rung in primary):
         return tuple(named)
     fallbacks = [rung for rung in named if rung.is_fallback]
-    best = next((rung for rung in fallbacks if _names_a_test_tool(rung)), fallbacks[0] if fallbacks else None)
+    something = None if primary else next(iter(fallbacks), None)
+    best = next((rung for rung in fallbacks if _names_a_test_tool(rung)), something)
     lists = [rung for rung in fallbacks if rung is best or (best and best.name != "ci" and _is_list(rung))]
     return tuple(replace(rung, is_fallback=False) if rung in lists else rung for rung in named)
 
@@ -162,8 +167,8 @@ def _is_list(rung: Rung) -> bool:
 
 
 def _names_a_test_tool(rung: Rung) -> bool:
-    """tox's `deps = -e .` alone says nothing about the tests, nor does what only builds."""
-    return any(not _BUILDERS.match(name_of(line)) for line in rung.requirements)
+    """tox's `deps = -e .` alone says nothing about the tests, nor does what only builds or measures."""
+    return any(_TESTERS.match(name_of(line)) for line in rung.requirements)
 
 
 def _named_lists(
@@ -208,11 +213,29 @@ def _tool(tree: Path, name: str, declared: Declared, tool: TestTool, *, strict: 
     return Rung(name, tuple(origins), found.constraints, origins)
 
 
+def _conda(tree: Path, declared: Declared) -> Rung:
+    """What a conda environment installs with pip, and those of its own packages whose name the table of imports knows:
+    conda's names are not the registry's."""
+    origins: dict[str, str] = {}
+    for path, items in conda_dependencies(tree):
+        pipped = [line for item in items for line in strings(table(item).get("pip"))]
+        known = [name for item in items if (name := _conda_name(text(item))) in _KNOWN or name.startswith("pytest")]
+        for line in _kept(cleaned([*pipped, *known]), declared, strict=True):
+            origins.setdefault(line, located(tree, path, "dependencies", line))
+    return Rung("conda", tuple(origins), (), origins)
+
+
+def _conda_name(spec: str) -> str:
+    """The name in `conda-forge::numpy=1.21`, in lower case."""
+    return re.split(r"[\s=<>!\[]", spec.rpartition("::")[2].strip())[0].lower()
+
+
 def _kept(lines: Iterable[str], declared: Declared, *, strict: bool) -> tuple[str, ...]:
     """The lines with the project's own extras spread, without tools and without the project."""
     own = canonicalize_name(declared.name or "-")
     spread = _unique(_expand(lines, declared))
-    return tuple(line for line in _without_tools(spread, strict=strict) if name_of(line) != own)
+    local = {own, *map(canonicalize_name, declared.local)}
+    return tuple(line for line in _without_tools(spread, strict=strict) if name_of(line) not in local)
 
 
 def _expand(lines: Iterable[str], declared: Declared, above: frozenset[str] = frozenset()) -> tuple[str, ...]:

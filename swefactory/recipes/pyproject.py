@@ -42,12 +42,19 @@ def read_pyproject(tree: Path) -> Declared:
         requires=_requires(tree, document, project, poetry, flit),
         build_requires=cleaned(strings(table(document, "build-system").get("requires"))),
         extras=_extras(tree, document, project, poetry, flit),
-        development=_development(document, poetry),
+        development=_development(tree, document, poetry),
         entry_points=_entry_points(document, project, poetry),
         source_roots=_source_roots(document),
         modules=_modules(document, flit),
+        local=_local(document),
         compiled=_compiled(document),
     )
+
+
+def _local(document: Mapping[str, object]) -> tuple[str, ...]:
+    """Names that stand for folders beside the project: uv's workspace members and path sources."""
+    sources = table(document, "tool", "uv", "sources")
+    return tuple(name for name in sources if {"path", "workspace"} & set(table(sources, name)))
 
 
 def read_pipfile(tree: Path) -> Declared:
@@ -108,7 +115,9 @@ def _extras(
     return extras
 
 
-def _development(document: Mapping[str, object], poetry: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+def _development(
+    tree: Path, document: Mapping[str, object], poetry: Mapping[str, object]
+) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for name in table(document, "dependency-groups"):
         groups[name] = _group(table(document, "dependency-groups"), name, frozenset())
@@ -120,8 +129,11 @@ def _development(document: Mapping[str, object], poetry: Mapping[str, object]) -
         groups.setdefault(name, cleaned(strings(value)))
     if legacy := cleaned(strings(table(document, "tool", "uv").get("dev-dependencies"))):
         groups.setdefault("dev", legacy)
-    for name in table(document, "tool", "hatch", "envs"):
-        groups.setdefault(_hatch_name(name), _hatch(table(document, "tool", "hatch", "envs", name)))
+    if early := cleaned(strings(table(document, "project").get("dev-dependencies"))):  # pdm before 1.0
+        groups.setdefault("dev", early)
+    for envs in (table(document, "tool", "hatch", "envs"), table(read_toml(tree, "hatch.toml"), "envs")):
+        for name in envs:
+            groups.setdefault(_hatch_name(name), _hatch(table(envs, name)))
     return {name: found for name, found in groups.items() if found}
 
 

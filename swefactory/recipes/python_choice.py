@@ -25,7 +25,8 @@ from packaging.specifiers import SpecifierSet
 from db.models import RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import Considered
-from swefactory.recipes.ci_files import CiJob, load_yaml
+from swefactory.recipes.ci_files import CiJob
+from swefactory.recipes.conda_files import conda_dependencies
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.files import read_text, read_toml, table, text
 from swefactory.recipes.nox_files import nox_pythons
@@ -40,10 +41,6 @@ RELEASES = {
 }  # fmt: skip
 _SETTLED = timedelta(days=183)
 _CLASSIFIER = "Programming Language :: Python :: "
-_CONDA_FILES = (
-    "environment.yml", "environment.yaml", "environment-dev.yml", "environment_dev.yml", "dev-environment.yml",
-    "ci/environment.yml", "requirements/environment.yml", "binder/environment.yml", "conda/environment.yml",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,9 @@ def _from_classifiers(classifiers: Iterable[str]) -> list[str]:
 def _single_files(tree: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     yield tuple(versions(read_text(tree, ".python-version").split())), ".python-version"
     yield tuple(versions(read_text(tree, "runtime.txt").split())), "runtime.txt"
-    for path in _CONDA_FILES:
-        dependencies = table(load_yaml(read_text(tree, path))).get("dependencies")
-        for item in dependencies if isinstance(dependencies, list) else []:
-            found = re.match(r"^python\s*[=<>~]*\s*(\d\.\d+)", item) if isinstance(item, str) else None
-            if found:
-                yield (found.group(1),), path
+    for path, items in conda_dependencies(tree):
+        matches = (re.match(r"^python\s*[=<>~]*\s*(\d\.\d+)", text(item)) for item in items)
+        yield tuple(match.group(1) for match in matches if match), path
     pipfile = table(read_toml(tree, "Pipfile"), "requires")
     yield tuple(versions([text(pipfile.get("python_version")), text(pipfile.get("python_full_version"))])), "Pipfile"
 

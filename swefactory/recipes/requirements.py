@@ -155,6 +155,8 @@ def poetry_requirement(name: str, value: object) -> str:
     if not isinstance(value, Mapping):
         return ""
     extras = ",".join(strings(value.get("extras")))
+    if path := text(value.get("path")):  # the registry's namesake of a folder beside us is anybody's
+        return f".{f'[{extras}]' if extras else ''}" if path.rstrip("/") == "." else ""
     markers = [text(value.get("markers")), _python_marker(text(value.get("python")))]
     suffix = " and ".join(f"({marker})" for marker in markers if marker)
     version = poetry_specifier(text(value.get("version")) or "*")
