@@ -12,6 +12,7 @@ import pytest
 
 from swefactory.checkouts import run_git
 from swefactory.protocols import ProjectLayout
+from swefactory.recipes.generated_files import generated_files, write_generated
 from swefactory.recipes.layout import import_names, write_project
 from swefactory.recipes.python import detect
 from swefactory.recipes.versions import from_tags
@@ -171,3 +172,35 @@ def test_names_that_would_leave_the_folder_or_break_a_reader_are_left_out(tmp_pa
         layout(tmp_path / "tree", {"pyproject.toml": '[project]\nname = "../../x"\n', "pkg/__init__.py": ""}).name
         == "pkg"
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "said"),
+    [
+        ({"pyproject.toml": '[tool.setuptools_scm]\nwrite_to = "pkg/_version.py"\n'}, "pkg/_version.py", "version = '1.2'"),
+        ({"pyproject.toml": '[tool.hatch.build.hooks.vcs]\nversion-file = "pkg/v.py"\n'}, "pkg/v.py", "version_tuple = (1, 2)"),
+        ({"pyproject.toml": '[tool.setuptools_scm]\nversion_file = "pkg/v.py"\nversion_file_template = "V = {version!r}"\n'}, "pkg/v.py", "V = '1.2'\n"),
+        ({"pyproject.toml": '[tool.pdm.version]\nsource = "scm"\nwrite_to = "pkg/v.txt"\n'}, "pkg/v.txt", "1.2\n"),
+        ({"setup.py": "from setuptools import setup\nsetup(use_scm_version={'write_to': 'pkg/_version.py'})\n"}, "pkg/_version.py", "__version__ = version = '1.2'"),
+    ],
+)  # fmt: skip
+def test_a_version_file_that_a_build_would_write_is_generated(
+    tmp_path: Path, files: dict[str, str], path: str, said: str
+) -> None:
+    tree = write_tree(tmp_path, {"pkg/__init__.py": "", **files})
+    generated = generated_files(tree, "1.2", (".",))
+    assert list(generated) == [path]
+    assert said in generated[path]
+    write_generated(ProjectLayout("pkg", "1.2", generated_files=generated), tree)
+    assert said in (tree / path).read_text()
+
+
+def test_a_generated_file_never_takes_the_place_of_one_nor_leaves_the_tree(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", {"pkg/v.py": "kept", "pyproject.toml": (
+        '[tool.setuptools_scm]\nwrite_to = "pkg/v.py"\nversion_file = "../out.py"\nversion_file_template = "{version:>99999999}"\n'
+    )})  # fmt: skip
+    assert generated_files(tree, "1.2", (".",)) == {}
+    (tree / "link").symlink_to(tmp_path)
+    write_generated(ProjectLayout("pkg", "1", generated_files={"pkg/v.py": "no", "link/out.py": "no"}), tree)
+    assert (tree / "pkg/v.py").read_text() == "kept"
+    assert not (tmp_path / "out.py").exists()

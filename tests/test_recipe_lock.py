@@ -219,6 +219,8 @@ hint: `hatch-vcs` was filtered by `exclude-newer` to only include packages uploa
     "drop_tool": """error: No solution found when resolving dependencies
   cause: Because black==22.1.0 depends on click>=8.0.0 and you require black==22.1.0, we can conclude that you require click>=8.0.0.
          And because you require click==7.0, we can conclude that your requirements are unsatisfiable.""",
+    "drop_unusable": """error: No solution found when resolving dependencies
+  cause: Because all versions of twisted have a non-PEP 625-compliant source distribution filename and you require twisted, we can conclude that your requirements are unsatisfiable.""",
     "relax_pins": """error: No solution found when resolving dependencies
   cause: Because pytest>=7.1.2 depends on pluggy>=0.12,<2.0 and you require pytest==7.1.2, we can conclude that you require pluggy>=0.12,<2.0.
          And because you require pluggy==0.6.0, we can conclude that your requirements are unsatisfiable.""",
@@ -239,6 +241,7 @@ hint: Build failures usually indicate a problem with the package or the build en
         ("lift_date", ("iniconfig==2.0.0",), "let in iniconfig up to 2023-01-08T11:08:09.864000+00:00"),
         ("lift_unborn", ("hatch-vcs",), "let in hatch-vcs up to 2025-05-28T05:16:03.184000+00:00"),
         ("drop_missing", ("no-such-package-here", "pytest"), "left out no-such-package-here"),
+        ("drop_unusable", ("pytest", "twisted"), "left out twisted"),
         ("drop_tool", ("black==22.1.0", "click==7.0"), "left out black==22.1.0"),
         (
             "relax_pins",

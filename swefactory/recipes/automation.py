@@ -13,7 +13,7 @@ from swefactory.protocols import CHECKOUT_DIR
 from swefactory.recipes.ci_files import CiJob
 from swefactory.recipes.files import read_text
 from swefactory.recipes.nox_files import nox_tool
-from swefactory.recipes.shell import Installs, commands, installs, test_commands
+from swefactory.recipes.shell import Installs, commands, commands_that_test, installs
 from swefactory.recipes.tox_files import TestTool, tox_tool
 
 # Variables that steer the interpreter, the loader or our own run are never taken over; nor is what may be a secret.
@@ -60,7 +60,7 @@ def _ci_tool(tree: Path, jobs: Sequence[CiJob], python_version: str) -> TestTool
             tuple(line for script in scripts for line in installs(script).lines if not _ITS_OWN.match(line)),
             tuple(name for script in scripts for name in installs(script).groups),
         )
-        tests = tuple(" ".join(words) for script in scripts for words in test_commands(script))
+        tests = tuple(" ".join(words) for script in scripts for words in commands_that_test(script))
         if found.lines or found.groups or tests:
             return TestTool(job.origin, found.lines, (), found.groups, tests, job.variables)
     return TestTool()
@@ -80,7 +80,7 @@ def test_run(tools: Sequence[tuple[str, TestTool]]) -> TestRun:
     variables: dict[str, str] = {}
     origins: dict[str, str] = {}
     for _, tool in tools:
-        runs = [words for line in tool.commands for words in test_commands(_without_braces(line))]
+        runs = [words for line in tool.commands for words in commands_that_test(_without_braces(line))]
         direct = [words for words in runs if words[0] not in ("tox", "nox", "make", "hatch")] or runs
         if direct and not command:
             command, origin = " ".join(direct[0]), tool.origin

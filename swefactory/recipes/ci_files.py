@@ -21,7 +21,7 @@ import yaml
 
 from swefactory.recipes.files import read_text, strings, table, text
 from swefactory.recipes.python_names import factors, images, versions
-from swefactory.recipes.shell import test_commands
+from swefactory.recipes.shell import commands_that_test
 
 _KEYS = re.compile(r"python|tox|session|image|^py$|^env$", re.IGNORECASE)
 _SCRIPTS = frozenset(
@@ -53,7 +53,7 @@ class CiJob:
     @property
     def runs_tests(self) -> bool:
         """Whether one of its steps runs tests."""
-        return any(test_commands(script) for script in self.scripts)
+        return any(commands_that_test(script) for script in self.scripts)
 
 
 def read_jobs(tree: Path) -> tuple[CiJob, ...]:
@@ -180,7 +180,7 @@ def _github_pythons(job: Mapping[str, object], known: Mapping[str, str]) -> list
 def _step_variables(job: Mapping[str, object]) -> dict[str, str]:
     """The variables of the steps that run tests."""
     steps = [table(step) for step in _list(job.get("steps"))]
-    found = [_texts(step.get("env")) for step in steps if test_commands(text(step.get("run")))]
+    found = [_texts(step.get("env")) for step in steps if commands_that_test(text(step.get("run")))]
     return {name: value for part in found for name, value in part.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from swefactory.recipes.files import parse_syntax, read_syntax, strings
 from swefactory.recipes.python_names import minor_key, versions
 from swefactory.recipes.setup_py import called, module_values
-from swefactory.recipes.shell import Installs, installs, paired, test_commands
+from swefactory.recipes.shell import Installs, commands_that_test, installs, paired
 from swefactory.recipes.tox_files import TestTool
 
 _TEST_SESSION = re.compile(r"^(unit_?|run_?)?(tests?|pytest|testing|py)(?![a-z])|^(test|tests)_", re.IGNORECASE)
@@ -93,7 +93,7 @@ def _session(
                 found = installs(" ".join(argv))
                 lines += found.lines
                 groups += found.groups
-                commands += [" ".join(words) for words in test_commands(" ".join(argv))]
+                commands += [" ".join(words) for words in commands_that_test(" ".join(argv))]
                 variables |= _keyword_variables(node, known)
             case ast.Assign(targets=[ast.Subscript() as target], value=ast.Constant(value=str() as value)):
                 variables |= _set_variable(target, value)

@@ -7,6 +7,7 @@ when it changes something. What it did is kept by its name, never silently.
     drop_lock        the pins of the project's own lock do not fit
     drop_tool        a lint or documentation tool does not fit or does not build
     drop_missing     the registry has no such package
+    drop_unusable    all releases of a package that tests ask for are archives that the resolver does not read
     lift_unborn      nothing of a package had been published by then, or its dates lie: the newest that fits is let in
     relax_build      a source distribution does not build: its own pin goes, or wheels only for it
     relax_pins       exact pins of tests and tools do not fit this Python
@@ -90,6 +91,12 @@ def _drop_missing(request: Request, match: re.Match[str]) -> Request:
     return _without(request, match["name"])
 
 
+def _drop_unusable(request: Request, match: re.Match[str]) -> Request:
+    """Never what the project itself requires."""
+    own = {name_of(line) for line in request.requires}
+    return request if canonicalize_name(match["name"]) in own else _without(request, match["name"])
+
+
 def _without(request: Request, name: str) -> Request:
     kept = tuple(line for line in request.requirements if name_of(line) != canonicalize_name(name))
     return replace(request, requirements=kept)
@@ -140,6 +147,7 @@ ALL: tuple[Repair, ...] = (
     Repair("drop_tool", _BUILD, _drop_tool),
     Repair("relax_build", _BUILD, _relax_build, loosens=True),
     Repair("drop_missing", re.compile(rf"{_NAME} was not found in the package registry"), _drop_missing),
+    Repair("drop_unusable", re.compile(rf"all versions of {_NAME} have a non-PEP 625-compliant"), _drop_unusable),
     Repair(
         "drop_tool",
         re.compile(rf"(?:you require|no version of|Because|because|that) {_NAME}(?=[\s=<>!~{{])"),

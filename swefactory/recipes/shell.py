@@ -26,7 +26,8 @@ _WITH_VALUE = frozenset(
         "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "-t", "--target", "--progress-bar",
         "--timeout", "--retries", "--cache-dir", "--python", "--python-version", "--platform", "--only-binary",
         "--no-binary", "--prefix", "--src", "--root", "--trusted-host", "--log", "--resolution", "--exclude-newer",
-        "--index", "--default-index", "--directory", "--project", "--config-file", "-p", "--config-settings", "-C",
+        "--index", "--default-index", "--directory", "--project", "--config-file", "-p", "--config-settings",
+        "--with", "--with-requirements", "-C",
     )
 )  # fmt: skip
 
@@ -174,7 +175,7 @@ def apt_packages(script: str) -> tuple[str, ...]:
 # ---------------------------------------------------------------- what is tested
 
 
-def test_commands(script: str) -> tuple[tuple[str, ...], ...]:
+def commands_that_test(script: str) -> tuple[tuple[str, ...], ...]:
     """The commands of a script that run tests, themselves or through tox, nox, hatch or make."""
     return tuple(words for words in commands(script) if _runs_tests(words))
 
@@ -183,7 +184,10 @@ def _runs_tests(words: Sequence[str]) -> bool:
     match list(words):
         case ["tox" | "nox", *rest] if any(_OTHER_JOBS.match(word) for word in rest):
             return False
-        case [("pytest" | "py.test" | "tox" | "nox" | "nosetests" | "trial" | "stestr" | "nose2" | "green"), *rest]:
+        case [
+            ("pytest" | "py.test" | "unittest" | "tox" | "nox" | "nosetests" | "trial" | "stestr" | "nose2" | "green"),
+            *rest,
+        ]:
             return "--version" not in rest
         case [python, "-m", ("pytest" | "py.test" | "tox" | "nox" | "unittest" | "nose" | "twisted.trial"), *_] if (
             _PYTHON.match(python)

@@ -17,7 +17,7 @@ from swefactory.recipes.python_names import expanded, factors, split_names
 _REFERENCE = re.compile(r"\{\[([^\]]+)\]([^{}]+)\}")
 _ENVIRONMENT = re.compile(r"\{env:([^:{}]+)(?::([^{}]*))?\}")
 _ROOT = re.compile(r"\{(?:toxinidir|tox_root|package_root)\}/?")
-_CONDITION = re.compile(r"^([\w.,!{}\s-]+?)\s*:(?!/)\s*(?=\S)")
+_CONDITION = re.compile(r"^((?:[\w.!{},-]+\s*,\s*)*[\w.!{},-]+)\s*:(?!/)\s*(?=\S)")
 _NAMES = re.compile(r"^(tests?|unit(-?tests?)?|pytest|py3?|python3?|default|check)$")
 _MAX_DEPTH = 8
 
@@ -171,7 +171,7 @@ def _kept(value: str, known: set[str]) -> list[str]:
     found: list[str] = []
     for line in ini_lines(value):
         condition = _CONDITION.match(line)
-        if condition is None:
+        if condition is None or condition.group(1).count("{") != condition.group(1).count("}"):
             found.append(line)
         elif any(_holds(part, known) for name in split_names(condition.group(1)) for part in expanded(name)):
             found.append(line[condition.end() :].strip())
