@@ -26,6 +26,7 @@ def home(tmp_path: Path) -> Path:
 def test_every_command_has_help_with_an_example(home: Path) -> None:
     for command in (
         ["repo", "add"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"], ["instance", "show"],
+        ["environment", "list"], ["environment", "show"], ["environment", "explain"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
         ["benchmark", "list"], ["benchmark", "index"],

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from swefactory.errors import Rejected
 from swefactory.instance_runs import layout_from
 from swefactory.protocols import Agent, AgentSpec, CommandResult, SandboxSpec
 from swefactory.stage import NextJob, Services
-from swefactory.stages.environments import STAGE, EnvironmentInput
+from swefactory.stages.environments import STAGE, EnvironmentInput, EnvironmentRejected
 from tests.fake_environments import HERE, VenvBackend, VenvSandbox, need_registry, write_tree
 
 AT = "2024-05-01T12:00:00Z"
@@ -171,6 +172,70 @@ def test_a_package_that_does_not_import_is_rejected_with_its_words(
     with pytest.raises(Rejected, match="No module named 'module_nobody_has'") as caught:
         STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", files)))
     assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+COLLECT_PATCH = """--- a/tests/test_a.py
++++ b/tests/test_a.py
+@@ -0,0 +1,2 @@
++from small_pkg.new import thing
++def test_a(): assert thing
+"""
+FIX = """--- a/small_pkg/new.py
++++ b/small_pkg/new.py
+@@ -0,0 +1,1 @@
++thing = 1
+"""
+
+
+def test_a_test_file_that_only_the_fix_lets_collect_speaks_for_no_rejection(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    place = origin(tmp_path / "origin", MAIN)
+    output = STAGE.work(services(settings, backend), subject(place, test_patch=COLLECT_PATCH, patch=FIX))
+    assert output.recipe.python_version == HERE
+
+
+def test_a_test_file_that_never_collects_is_rejected_with_its_step_and_its_whole_log(
+    tmp_path: Path, settings: Settings, backend: VenvBackend, catalog: Engine
+) -> None:
+    place = origin(tmp_path / "origin", MAIN)
+    services_ = services(settings, backend)
+    with pytest.raises(EnvironmentRejected, match="step collect") as caught:
+        STAGE.work(services_, subject(place, test_patch=COLLECT_PATCH))
+    verdict = caught.value
+    assert (verdict.reason, verdict.step) == (RejectReason.COLLECTION_ERROR, "collect")
+    assert "No module named 'small_pkg.new'" in verdict.detail
+    assert "No module named 'small_pkg.new'" in services_.artifacts.get(verdict.log.digest).decode()
+    with session(catalog) as db:
+        subject_id = instance_in(db, place, 1)
+        STAGE.save(db, subject_id, verdict)
+    with session(catalog) as db:
+        row = db.get_one(TaskInstance, subject_id)
+        assert (row.recipe["step"], row.recipe["log_digest"]) == ("collect", verdict.log.digest)
+        assert row.recipe["attempts"] == [asdict(attempt) for attempt in verdict.recipe.attempts]
+        assert db.exec(select(Artifact)).one().digest == verdict.log.digest
+
+
+def test_a_version_module_that_a_build_would_write_is_there(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    scm = '[build-system]\nrequires = ["setuptools"]\n[tool.setuptools_scm]\nwrite_to = "small_pkg/_version.py"\n'
+    files = {**MAIN, "small_pkg/__init__.py": "from small_pkg._version import version\nassert version == '2.3.0'\n"}
+    files["pyproject.toml"] += scm
+    output = STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", files)))
+    assert output.recipe.layout.generated_files.keys() == {"small_pkg/_version.py"}
+
+
+def test_what_a_left_out_place_declares_is_taken_before_any_table(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    files = {**MAIN, "small_pkg/__init__.py": "import idna, six\n", "requirements-test.txt": "pytest\n"}
+    files["requirements-dev.txt"] = "six<1.16\n"
+    output = STAGE.work(services(settings, backend), subject(origin(tmp_path / "origin", files)))
+    assert [(each.kind, each.name, each.worked) for each in output.recipe.attempts] == [
+        ("rung", "test imports", True), ("repair", "declared_elsewhere", True), ("rung", "requirements file", True),
+    ]  # fmt: skip
+    assert output.recipe.origins["six<1.16"] == "requirements-dev.txt:1 (development file)"
 
 
 class _BrokenPytest(VenvBackend):
