@@ -128,6 +128,11 @@ def test_a_module_that_no_table_knows_is_never_installed_by_its_name() -> None:
     assert repaired(recipe(), NO_MODULE.format("requestz", "requestz"), ("idna",)) is None
 
 
+def test_the_project_itself_is_never_a_missing_module() -> None:
+    asked = replace(recipe(), layout=ProjectLayout("CacheTools", "1"))
+    assert repaired(asked, NO_MODULE.format("cachetools", "cachetools"), ("idna",)) is None
+
+
 @pytest.mark.parametrize(
     "log",
     [

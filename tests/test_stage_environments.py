@@ -238,6 +238,22 @@ def test_what_a_left_out_place_declares_is_taken_before_any_table(
     assert output.recipe.origins["six<1.16"] == "requirements-dev.txt:1 (development file)"
 
 
+def test_a_fix_that_changes_what_the_tests_need_is_tried_with_its_own_requirements(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    files = {**MAIN, "requirements-test.txt": "pytest\ncachetools<4\n"}
+    patch = (
+        "--- a/requirements-test.txt\n+++ b/requirements-test.txt\n"
+        "@@ -1,2 +1,2 @@\n pytest\n-cachetools<4\n+cachetools>=5\n"
+    )
+    tests = TEST_PATCH.replace("import iniconfig, pretend", "from cachetools import TLRUCache")
+    place = origin(tmp_path / "origin", files)
+    output = STAGE.work(services(settings, backend), subject(place, test_patch=tests, patch=patch))
+    assert [(each.name, each.detail) for each in output.recipe.attempts if each.kind == "repair"] == [
+        ("fix_requirements", "cachetools>=5")
+    ]
+
+
 class _BrokenPytest(VenvBackend):
     """Everything works but pytest, which is killed for time."""
 

@@ -3,6 +3,7 @@
 The table is ordered. Each answers a pattern in the words of Python, pytest or a compiler, and changes the recipe in one
 nameable way, or not at all:
 
+    fix_requirements    the fix itself changes what the tests need: its requirements (done by the caller)
     declared_elsewhere  a missing module that a rung left out declares: that requirement is added
     missing_module      a missing module of the fixed table (see imports): its distribution is added
     missing_plugin      a marker of the fixed table that --strict-markers does not know: its plugin is added
@@ -69,7 +70,7 @@ def wants_older_python(log: str) -> str:
 
 def with_requirements(recipe: Recipe, lines: tuple[str, ...], repair: str) -> Recipe:
     """The recipe with further requirements, whatever rungs hold; those that it names already stay as they are."""
-    have = {name_of(line) for line in recipe.requirements}
+    have = {name_of(line) for line in recipe.requirements} | {canonicalize_name(recipe.layout.name)}
     added = tuple(line for line in lines if name_of(line) not in have)
     return replace(
         recipe,

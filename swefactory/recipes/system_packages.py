@@ -30,7 +30,7 @@ _RUN = {
 _BUILD = {
     "lxml": ("libxml2-dev", "libxslt1-dev"), "psycopg2": ("libpq-dev",), "mysqlclient": ("default-libmysqlclient-dev",),
     "pillow": ("libjpeg-dev", "zlib1g-dev"), "cffi": ("libffi-dev",), "cryptography": ("libssl-dev", "libffi-dev"),
-    "pyyaml": ("libyaml-dev",), "python-ldap": ("libldap-dev", "libsasl2-dev"), "pycurl": ("libcurl4-openssl-dev",),
+    "python-ldap": ("libldap-dev", "libsasl2-dev"), "pycurl": ("libcurl4-openssl-dev",),
     "pygraphviz": ("libgraphviz-dev",), "h5py": ("libhdf5-dev",), "pyodbc": ("unixodbc-dev",),
     "gssapi": ("libkrb5-dev",),
     "m2crypto": ("libssl-dev", "swig"), "pycairo": ("libcairo2-dev",), "pygobject": ("libgirepository1.0-dev",),

@@ -45,7 +45,7 @@ _MAX_SMOKE_REPAIRS = 5
 _MAX_OLDER = 2
 _LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
 _OURS = frozenset(
-    (*(repair.name for repair in REPAIRS), "older_python", "test imports")
+    (*(repair.name for repair in REPAIRS), "older_python", "fix_requirements", "test imports")
 )  # attempts that outlive a climb, which writes its own anew
 _REASONS = {
     "resolve": RejectReason.DEPENDENCIES_UNRESOLVABLE,
@@ -147,9 +147,35 @@ def _stand(services: Services, subject: EnvironmentInput, after: Path, recipe: R
             return _output(services, climbed, spec, made)
         assert complaint is not None
         better = repaired(climbed.recipe, complaint.text, package_names(climbed.locked.text))
+        better = better or _as_the_fix_asks(services, after, climbed.recipe)
         if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
             raise _rejected(services, subject, climbed.recipe, complaint)
         climbed, n_repairs = _climb_again(services, subject, better, complaint), n_repairs + 1
+
+
+def _as_the_fix_asks(services: Services, after: Path, recipe: Recipe) -> Recipe | None:
+    """The recipe with the requirements that stand after the fix, when it changes them: its tests were written with
+    those. Both states then run with them, as they would for the fix's author. None when it does not, or was tried."""
+    if any(attempt.name == "fix_requirements" for attempt in recipe.attempts):
+        return None
+    try:
+        theirs = detect(after, as_of=recipe.as_of, pythons=(recipe.python_version,))
+    except Rejected:
+        return None  # the fix leaves the project unreadable: the complaint at hand says more
+    ours = {line for rung in recipe.rungs for line in rung.requirements} | {*recipe.always}
+    new = {line for rung in theirs.rungs for line in rung.requirements} | {*theirs.always}
+    changed = sorted(new - ours)
+    if not changed:
+        return None
+    attempt = Attempt("repair", "fix_requirements", worked=True, detail=", ".join(changed[:8]))
+    return replace(
+        theirs,
+        layout=recipe.layout,
+        environment_variables=recipe.environment_variables,
+        considered=recipe.considered,
+        repairs=(*recipe.repairs, "fix_requirements"),
+        attempts=(*recipe.attempts, attempt),
+    )
 
 
 def _tried(
