@@ -30,7 +30,8 @@ from swefactory.errors import Rejected
 from swefactory.instance_runs import layout_from
 from swefactory.protocols import Agent, AgentSpec, CommandResult, SandboxSpec
 from swefactory.stage import NextJob, Services
-from swefactory.stages.environments import STAGE, EnvironmentInput, EnvironmentRejected
+from swefactory.stages.environments import STAGE, EnvironmentInput
+from swefactory.standing import EnvironmentRejected
 from tests.fake_environments import HERE, VenvBackend, VenvSandbox, need_registry, write_tree
 
 AT = "2024-05-01T12:00:00Z"

@@ -8,12 +8,10 @@ One property: what is saved has stood: in a sealed sandbox of it the package imp
 are after the fix. What has not says which step failed, keeps that step's log, and what was tried before.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
@@ -30,30 +28,14 @@ from db.models import (
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
 from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
-from swefactory.recipes.files import read_text
-from swefactory.recipes.imports import needed_by
-from swefactory.recipes.ladder import Climbed, LadderFailed, climb
-from swefactory.recipes.lock import package_names, spec_of
 from swefactory.recipes.python import detect
 from swefactory.recipes.python_names import minor_key
-from swefactory.recipes.smoke_repairs import REPAIRS, repaired, wants_older_python, with_requirements
+from swefactory.recipes.smoke_repairs import wants_older_python
 from swefactory.recipes.versions import from_tags
-from swefactory.smoke import Complaint, smoke
 from swefactory.stage import NextJob, Saved, Services, Stage
+from swefactory.standing import EnvironmentRejected, Standing, stand
 
-_MAX_SMOKE_REPAIRS = 5
 _MAX_OLDER = 2
-_LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
-_OURS = frozenset(
-    (*(repair.name for repair in REPAIRS), "older_python", "fix_requirements", "test imports")
-)  # attempts that outlive a climb, which writes its own anew
-_REASONS = {
-    "resolve": RejectReason.DEPENDENCIES_UNRESOLVABLE,
-    "build": RejectReason.BUILD_FAILED,
-    "import": RejectReason.BUILD_FAILED,
-    "pytest": RejectReason.BUILD_FAILED,
-    "collect": RejectReason.COLLECTION_ERROR,
-}
 
 
 @dataclass(frozen=True)
@@ -115,13 +97,16 @@ def work(services: Services, subject: EnvironmentInput) -> EnvironmentOutput:
                 fallback_version=from_tags(mirror, subject.base_commit),
             )
             try:
-                return _stand(services, subject, after, replace(recipe, attempts=earlier))
+                standing = stand(
+                    services, subject.instance_id, subject.test_files, after, replace(recipe, attempts=earlier)
+                )
+                return _output(services, standing)
             except EnvironmentRejected as verdict:
                 pythons = _older(pythons, recipe, verdict)
                 earlier = (*verdict.recipe.attempts, _older_python(recipe, verdict))
 
 
-def _older(pythons: tuple[str, ...], recipe: Recipe, verdict: "EnvironmentRejected") -> tuple[str, ...]:
+def _older(pythons: tuple[str, ...], recipe: Recipe, verdict: EnvironmentRejected) -> tuple[str, ...]:
     """The interpreters below the one that failed, where its words ask for an older one; else raises the verdict."""
     n_before = sum(attempt.name == "older_python" for attempt in verdict.recipe.attempts)
     older = [v for v in pythons if minor_key(v) < minor_key(recipe.python_version) and v[0] == recipe.python_version[0]]
@@ -130,124 +115,22 @@ def _older(pythons: tuple[str, ...], recipe: Recipe, verdict: "EnvironmentReject
     return tuple(older)
 
 
-def _older_python(recipe: Recipe, verdict: "EnvironmentRejected") -> Attempt:
+def _older_python(recipe: Recipe, verdict: EnvironmentRejected) -> Attempt:
     said = wants_older_python(verdict.log_text)
     return Attempt("repair", "older_python", worked=True, detail=f"below {recipe.python_version}: {said}")
 
 
-def _stand(services: Services, subject: EnvironmentInput, after: Path, recipe: Recipe) -> EnvironmentOutput:
-    """Resolves, builds and tries the recipe, repaired where a named repair answers what fails."""
-    climbed = _climb(services, subject, recipe)
-    climbed = _with_test_imports(services, subject, after, climbed)
-    n_repairs = 0
-    while True:
-        spec = spec_of(climbed.recipe, climbed.locked)
-        made, complaint = _tried(services, subject, after, climbed, spec)
-        if made is not None and complaint is None:
-            return _output(services, climbed, spec, made)
-        assert complaint is not None
-        better = repaired(climbed.recipe, complaint.text, package_names(climbed.locked.text))
-        better = better or _as_the_fix_asks(services, after, climbed.recipe)
-        if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
-            raise _rejected(services, subject, climbed.recipe, complaint)
-        climbed, n_repairs = _climb_again(services, subject, better, complaint), n_repairs + 1
-
-
-def _as_the_fix_asks(services: Services, after: Path, recipe: Recipe) -> Recipe | None:
-    """The recipe with the requirements that stand after the fix, when it changes them: its tests were written with
-    those. Both states then run with them, as they would for the fix's author. None when it does not, or was tried."""
-    if any(attempt.name == "fix_requirements" for attempt in recipe.attempts):
-        return None
-    try:
-        theirs = detect(after, as_of=recipe.as_of, pythons=(recipe.python_version,))
-    except Rejected:
-        return None  # the fix leaves the project unreadable: the complaint at hand says more
-    ours = {line for rung in recipe.rungs for line in rung.requirements} | {*recipe.always}
-    new = {line for rung in theirs.rungs for line in rung.requirements} | {*theirs.always}
-    changed = sorted(new - ours)
-    if not changed:
-        return None
-    attempt = Attempt("repair", "fix_requirements", worked=True, detail=", ".join(changed[:8]))
-    return replace(
-        theirs,
-        layout=recipe.layout,
-        environment_variables=recipe.environment_variables,
-        considered=recipe.considered,
-        repairs=(*recipe.repairs, "fix_requirements"),
-        attempts=(*recipe.attempts, attempt),
-    )
-
-
-def _tried(
-    services: Services, subject: EnvironmentInput, after: Path, climbed: Climbed, spec: EnvironmentSpec
-) -> tuple[Materialised | None, Complaint | None]:
-    """The environment made and the complaint of its smoke test; a build that fails is a complaint of its own."""
-    try:
-        made = services.sandboxes.materialise(spec)
-    except Rejected as verdict:
-        if verdict.reason is not RejectReason.BUILD_FAILED:
-            raise
-        return None, Complaint("build", "the environment cannot be built", verdict.detail.encode())
-    return made, smoke(services, spec, climbed.recipe, after, subject.test_files)
-
-
-def _output(services: Services, climbed: Climbed, spec: EnvironmentSpec, made: Materialised) -> EnvironmentOutput:
+def _output(services: Services, standing: Standing) -> EnvironmentOutput:
+    locked = standing.climbed.locked
     return EnvironmentOutput(
-        recipe=replace(climbed.recipe, repairs=climbed.locked.repairs),
-        spec=spec,
-        n_packages=climbed.locked.n_packages,
-        resolved_as_of=climbed.locked.as_of,
-        lock=services.artifacts.put(climbed.locked.text.encode(), "text/plain"),
+        recipe=replace(standing.climbed.recipe, repairs=locked.repairs),
+        spec=standing.spec,
+        n_packages=locked.n_packages,
+        resolved_as_of=locked.as_of,
+        lock=services.artifacts.put(locked.text.encode(), "text/plain"),
         sandbox=services.sandboxes.name,
-        materialised=made,
+        materialised=standing.materialised,
     )
-
-
-def _climb(services: Services, subject: EnvironmentInput, recipe: Recipe) -> Climbed:
-    """Raises EnvironmentRejected at the step "resolve"."""
-    try:
-        return climb(recipe, run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
-    except LadderFailed as failed:
-        complaint = Complaint("resolve", failed.detail, failed.log.encode())
-        raise _rejected(services, subject, failed.recipe, complaint) from failed
-
-
-def _climb_again(services: Services, subject: EnvironmentInput, better: Recipe, complaint: Complaint) -> Climbed:
-    """After a repair. When that does not resolve, the complaint that asked for it is the verdict."""
-    try:
-        return climb(_afresh(better), run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
-    except LadderFailed as failed:
-        tried = replace(better, attempts=(*better.attempts[:-1], _vain(better.attempts[-1], failed)))
-        raise _rejected(services, subject, tried, complaint) from failed
-
-
-def _afresh(recipe: Recipe) -> Recipe:
-    """A recipe to climb with once more: the next climb writes down its rungs itself."""
-    return replace(recipe, attempts=tuple(attempt for attempt in recipe.attempts if attempt.name in _OURS))
-
-
-def _vain(attempt: Attempt, failed: Rejected) -> Attempt:
-    return replace(attempt, worked=False, detail=f"{attempt.detail}: {failed.detail[-200:]}")
-
-
-class EnvironmentRejected(Rejected):
-    """No environment: which step failed, with the last lines of its log, which is kept whole as an artifact."""
-
-    def __init__(
-        self, reason: RejectReason, detail: str, recipe: Recipe, step: str, log: ArtifactRef, log_text: str
-    ) -> None:
-        super().__init__(reason, detail)
-        self.recipe, self.step, self.log, self.log_text = recipe, step, log, log_text
-
-
-def _rejected(
-    services: Services, subject: EnvironmentInput, recipe: Recipe, complaint: Complaint
-) -> EnvironmentRejected:
-    log = services.artifacts.put(complaint.log, _LOG_MEDIA_TYPE)
-    same = complaint.how.strip() == complaint.tail.strip()
-    said = complaint.how if same or complaint.step == "resolve" else f"{complaint.how}\n{complaint.tail}"
-    detail = f"{subject.instance_id} has no environment: step {complaint.step}: {said}\nthe whole log: {log.digest}"
-    return EnvironmentRejected(_REASONS[complaint.step], detail, recipe, complaint.step, log, complaint.text)
 
 
 def commit_date(mirror: Path, commit: str) -> datetime:
@@ -272,34 +155,6 @@ def _apply(after: Path, tree: Path, subject: EnvironmentInput) -> None:
         except ValueError as error:
             detail = f"the {name} of {subject.instance_id} does not apply to {subject.base_commit}: {error}"
             raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, detail) from error
-
-
-# ---------------------------------------------------------------- what only the tests name
-
-
-def _with_test_imports(services: Services, subject: EnvironmentInput, after: Path, climbed: Climbed) -> Climbed:
-    """Adds what the instance's test files import though nothing declares it. When that does not resolve, the
-    environment stays as declared: the tests may do without."""
-    recipe = climbed.recipe
-    paths = sorted({*subject.test_files, *_conftests(subject.test_files)})
-    wanted = needed_by(read_text(after, path) for path in paths)
-    absent = wanted - set(package_names(climbed.locked.text)) - {canonicalize_name(recipe.layout.name)}
-    if not absent:
-        return climbed
-    asked = with_requirements(recipe, tuple(sorted(absent)), "test_imports")
-    names = ", ".join(sorted(absent))
-    try:
-        found = climb(_afresh(asked), run_uv=services.sandboxes.run_uv, timeout_s=services.settings.build_timeout_s)
-    except LadderFailed as verdict:
-        attempt = Attempt("rung", "test imports", worked=False, detail=f"{names}: {verdict.detail[-200:]}")
-        return replace(climbed, recipe=replace(recipe, attempts=(*recipe.attempts, attempt)))
-    attempt = Attempt("rung", "test imports", worked=True, detail=names, n_requirements=len(absent))
-    origins = {**found.recipe.origins, **dict.fromkeys(sorted(absent), "imported by the tests")}
-    return replace(found, recipe=replace(found.recipe, attempts=(*found.recipe.attempts, attempt), origins=origins))
-
-
-def _conftests(test_files: Iterable[str]) -> set[str]:
-    return {str(parent / "conftest.py") for path in test_files for parent in Path(path).parents}
 
 
 # ---------------------------------------------------------------- save
