@@ -126,6 +126,7 @@ class RejectReason(enum.StrEnum):
     NO_INTERPRETER = "no_interpreter"
     DEPENDENCIES_UNRESOLVABLE = "dependencies_unresolvable"
     BUILD_FAILED = "build_failed"
+    SYSTEM_PACKAGE_MISSING = "system_package_missing"
     # validation
     PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
     COLLECTION_ERROR = "collection_error"

@@ -336,7 +336,8 @@ class SandboxBackend(Protocol):
 
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """Makes the environment unless it stands already; safe to call twice, also at once, and after a crash.
-        Raises Rejected(BUILD_FAILED | NO_INTERPRETER), SandboxUnavailable, InfrastructureError."""
+        Raises Rejected(BUILD_FAILED | NO_INTERPRETER | SYSTEM_PACKAGE_MISSING), SandboxUnavailable,
+        InfrastructureError."""
         ...
 
     def run_uv(

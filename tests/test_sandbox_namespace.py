@@ -267,11 +267,3 @@ def test_a_build_that_fails_is_a_verdict_with_its_own_words(
     with pytest.raises(Rejected, match="no compiler today") as caught:
         backend.materialise(spec)
     assert caught.value.reason is RejectReason.BUILD_FAILED
-
-
-def test_python_2_is_refused_with_the_cause(backend: NamespaceBackend) -> None:
-    if "2.7" not in backend.pythons():
-        pytest.skip("no Python 2.7 here")
-    with pytest.raises(Rejected, match=r"3\.6 and newer") as caught:
-        backend.materialise(spec_of("", "2.7"))
-    assert caught.value.reason is RejectReason.NO_INTERPRETER

@@ -26,7 +26,7 @@ from swefactory.sandboxes.docker_container import (
     host_config,
 )
 from swefactory.sandboxes.docker_engine import LABEL, Engine
-from swefactory.sandboxes.docker_images import OLDEST, DockerImages, own_interpreters, remove_stale_contexts
+from swefactory.sandboxes.docker_images import DockerImages, own_interpreters, remove_stale_contexts
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 
 
@@ -82,7 +82,7 @@ class DockerBackend:
         if "{version}" in self._base_image:
             versions = self.images.pins.registry_versions
             return {version: self._base_image.format(version=version) for version in versions}
-        here = {version: str(found.path) for version, found in self._found().items() if found.full_version >= OLDEST}
+        here = {version: str(found.path) for version, found in self._found().items()}
         with contextlib.suppress(SandboxUnavailable):
             here = {**self.images.versions_here(), **here}
         return dict(sorted(here.items(), key=lambda item: [int(part) for part in item[0].split(".")]))

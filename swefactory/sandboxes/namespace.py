@@ -36,6 +36,7 @@ from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Owner, obstacle, owner
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
+from swefactory.sandboxes.system_packages import require_packages
 from swefactory.sandboxes.venvs import Venvs, hidden_packages, interpreter_of
 
 _WRITABLE = {"testbed": CHECKOUT_DIR, "results": RESULTS_DIR, "tmp": "/tmp", "home": "/home"}  # noqa: S108
@@ -89,6 +90,7 @@ class NamespaceBackend:
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend. The locator is the environment's folder."""
         self._require()
+        require_packages(f"environment {spec.digest}", spec.system_packages)
         return self._venvs.materialise(spec, self._found())
 
     def run_uv(
