@@ -11,7 +11,7 @@ from db.models import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
-from swefactory.protocols import Agent, AgentSpec, PullRequestSource, SandboxBackend
+from swefactory.protocols import Agent, AgentSpec, KeepingBackend, PullRequestSource
 from swefactory.stage import Services
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def make_github_client(settings: Settings, engine: Engine) -> "GitHubClient":
     return GitHubClient(settings.github_url, pool, quotas, SqlAnswers(engine))
 
 
-def make_sandboxes(settings: Settings) -> SandboxBackend:
+def make_sandboxes(settings: Settings) -> KeepingBackend:
     """The kind of sandbox that `settings.sandbox` names; docker's SDK is loaded only for docker."""
     folders = [folder for folder in settings.interpreters.split(":") if folder]
     if settings.sandbox == "docker":
@@ -68,11 +68,16 @@ def make_sandboxes(settings: Settings) -> SandboxBackend:
             base_image=settings.docker_base_image,
             build_timeout_s=settings.build_timeout_s,
             extra_interpreter_folders=folders,
+            disk_budget_bytes=settings.disk_budget,
+            registry=settings.image_registry,
         )
     from swefactory.sandboxes.namespace import NamespaceBackend
 
     return NamespaceBackend(
-        settings.cache_dir, extra_interpreter_folders=folders, build_timeout_s=settings.build_timeout_s
+        settings.cache_dir,
+        extra_interpreter_folders=folders,
+        build_timeout_s=settings.build_timeout_s,
+        disk_budget_bytes=settings.disk_budget,
     )
 
 

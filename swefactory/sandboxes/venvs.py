@@ -54,6 +54,10 @@ class Venvs:
         size = json.loads((target / "environment.json").read_text())["size_bytes"]
         return Materialised(str(target), size, time.monotonic() - started, built, log)
 
+    def stands(self, spec: EnvironmentSpec) -> bool:
+        """Whether it is there already."""
+        return (self.cache / "environments" / spec.digest.removeprefix("sha256:") / "environment.json").exists()
+
     def sweep(self) -> None:
         """Removes what crashed builds left behind, a day after."""
         for part in (self.store / ".parts").glob("*"):
