@@ -19,6 +19,7 @@ from swefactory.sandboxes.build_context import debian_address
 from swefactory.sandboxes.commands import run_command
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_images import DockerImages
+from swefactory.sandboxes.image_pins import registry_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PULL_TIMEOUT_S = 120
@@ -101,12 +102,13 @@ def _base(images: DockerImages, source: BootstrapSource, progress: Callable[[str
     if source.root_tar is not None:
         images.engine.import_root(None, source.root_tar, root, images.timeout_s)
     elif not source.root_image and images.engine.image(root) is None:
-        progress(f"asking a registry for {pins.registry_base_image}")
-        if why := images.engine.pull(pins.registry_base_image, _PULL_TIMEOUT_S):
+        wanted = registry_name(pins)
+        progress(f"asking a registry for {wanted}")
+        if why := images.engine.pull(wanted, _PULL_TIMEOUT_S):
             progress(f"no registry gives it ({why}); making the root file system from Debian's packages")
             _debootstrap(images, source.address, root, progress)
         else:
-            root = pins.registry_base_image
+            root = wanted
     progress("putting tools on it")
     images.prepared(root, pins.base_image, {})
 
