@@ -23,6 +23,7 @@ from swefactory.sandboxes.image_pins import registry_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PULL_TIMEOUT_S = 120
+ORIGIN_LABEL = "swefactory.origin"  # of the base image: which way its root file system came
 _SPARE = (
     "var/lib/apt/lists",
     "var/cache/apt",
@@ -99,7 +100,9 @@ def _base(images: DockerImages, source: BootstrapSource, progress: Callable[[str
     if source.root_tar is not None and not source.root_tar.is_file():
         raise UsageError(f"there is no file {source.root_tar}; give a tar of a root file system")
     root = source.root_image or _root_name(images)
+    way = f"the image {source.root_image}" if source.root_image else "Debian's packages (debootstrap)"
     if source.root_tar is not None:
+        way = "a given root file system"
         images.engine.import_root(None, source.root_tar, root, images.timeout_s)
     elif not source.root_image and images.engine.image(root) is None:
         wanted = registry_name(pins)
@@ -108,9 +111,18 @@ def _base(images: DockerImages, source: BootstrapSource, progress: Callable[[str
             progress(f"no registry gives it ({why}); making the root file system from Debian's packages")
             _debootstrap(images, source.address, root, progress)
         else:
-            root = wanted
+            root, way = wanted, f"a registry ({wanted})"
     progress("putting tools on it")
-    images.prepared(root, pins.base_image, {})
+    images.prepared(root, pins.base_image, {ORIGIN_LABEL: way})
+
+
+def origin(images: DockerImages) -> str:
+    """Which way the base came here, in words. Raises SandboxUnavailable where there is none."""
+    if images.base_image:
+        return f"from {images.base_image}, as SWEFACTORY_DOCKER_BASE_IMAGE says"
+    name, image = images.base()
+    way = image.labels.get(ORIGIN_LABEL, "another machine, or a version that did not say")
+    return f"{name} from {way}; interpreters: this machine's, with their paths rewritten"
 
 
 def _root_name(images: DockerImages) -> str:
