@@ -82,9 +82,11 @@ def test_without_bubblewrap_it_refuses_and_says_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     backend = NamespaceBackend(tmp_path / "cache", extra_interpreter_folders=(), build_timeout_s=60)
     why = backend.probe()
+    # Where the set-up has put bubblewrap beside our interpreter, it is the next program that is missing.
+    package = "util-linux" if Path(sys.executable).with_name("bwrap").exists() else "bubblewrap"
     assert why is not None
-    assert "install the system's package bubblewrap" in why
-    with pytest.raises(SandboxUnavailable, match="bubblewrap"), backend.open(SandboxSpec(environment, tmp_path)):
+    assert f"install the system's package {package}" in why
+    with pytest.raises(SandboxUnavailable, match=package), backend.open(SandboxSpec(environment, tmp_path)):
         pytest.fail("it opened")
 
 
