@@ -127,6 +127,7 @@ class RejectReason(enum.StrEnum):
     NO_INTERPRETER = "no_interpreter"
     DEPENDENCIES_UNRESOLVABLE = "dependencies_unresolvable"
     BUILD_FAILED = "build_failed"
+    SYSTEM_PACKAGE_MISSING = "system_package_missing"
     # validation
     PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
     COLLECTION_ERROR = "collection_error"
@@ -383,8 +384,12 @@ class EnvironmentBuild(SQLModel, table=True):
     sandbox: str  # SandboxBackend.name
     locator: str  # image name or folder name
     size_bytes: int = 0
+    unique_bytes: int = Field(default=0, sa_type=BigInteger)  # free without it; 0 once it is evicted
+    shared_bytes: int = Field(default=0, sa_type=BigInteger)  # other environments or a cache hold them too
     duration_s: float = 0.0
     built_at: datetime = _created()
+    last_used_at: datetime | None = _time(nullable=True)
+    evicted_at: datetime | None = _time(nullable=True)  # None: it stands, as far as the catalog was told
 
 
 class TaskInstance(SQLModel, table=True):

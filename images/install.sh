@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fills /opt/env from /lock/lock.txt: install.sh PYTHON OPTION…. Root makes the folder and takes it over again at the
+# Fills /opt/env from /lock/lock.txt: install.sh PYTHON OPTION…; further options are in /lock/options, one a line, and
+# /lock/uv27 stands for an interpreter of 2.7, see images/python27. Root makes the folder and takes it over again at the
 # end; all between runs as the sandbox's user with no power to become another.
 set -eu
 python=$1
@@ -14,13 +15,19 @@ run_all() {
   [ ! -f /run/index.env ] || . /run/index.env
   export HOME=/home/sandbox UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never
   cd /home/sandbox
-  as_user /opt/uv/uv venv --quiet --relocatable --no-project --allow-existing --python "$python" /opt/env
+  for_uv=$python
+  [ ! -d /lock/uv27 ] || for_uv=/lock/uv27/python
+  as_user /opt/uv/uv venv --quiet --relocatable --no-project --allow-existing --python "$for_uv" /opt/env
   site=$(echo /opt/env/lib/python*/site-packages)
   echo "import site; site.addsitedir('/opt/project')" >"$site/_swefactory.pth"
+  while IFS= read -r option; do set -- "$@" "$option"; done </lock/options
   as_user /opt/uv/uv pip install --require-hashes --no-deps "$@" --python /opt/env/bin/python -r /lock/lock.txt
+  [ ! -d /lock/uv27 ] || as_user sh /lock/uv27/finish.sh "$python" /opt/env
 }
 run_all "$@"
 as_user sh -c 'kill -KILL -1' || true # a build may have left a process that would race with what root does next
-as_user env -i PATH=/usr/bin:/bin "$python" -I -S -m compileall -q -j 2 /opt/env/lib >/dev/null 2>&1 || true
+if [ -d /lock/uv27 ]; then options='-E -s -S -m compileall -q'; else options='-I -S -m compileall -q -j 2'; fi
+# shellcheck disable=SC2086
+as_user env -i PATH=/usr/bin:/bin "$python" $options /opt/env/lib >/dev/null 2>&1 || true
 chown -h -R 0:0 /opt/env
 find /opt/env \( -perm /6000 -o -perm /022 \) ! -type l -exec chmod a-s,go-w {} +

@@ -5,5 +5,5 @@ ARG PREFIX
 ARG VERSION
 COPY python ${PREFIX}
 RUN echo ${PREFIX}/lib > /etc/ld.so.conf.d/python-${VERSION}.conf && ldconfig \
-    && ${PREFIX}/bin/python${VERSION} -I -c 'import ssl, sqlite3, bz2, lzma, zlib' \
-    && ${PREFIX}/bin/python${VERSION} -I -m compileall -q ${PREFIX}/lib >/dev/null || [ $? = 1 ]
+    && ${PREFIX}/bin/python${VERSION} -E -s -c 'import ssl, sqlite3, bz2, zlib' \
+    && ${PREFIX}/bin/python${VERSION} -E -s -m compileall -q ${PREFIX}/lib >/dev/null || [ $? = 1 ]

@@ -16,6 +16,7 @@ as_user() {
   setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all \
     prlimit --nproc=1024 --fsize=2147483648 --core=0 -- "$@"
 }
+[ ! -d /inputs/uv27 ] || python=/inputs/uv27/python # stands for an interpreter of 2.7, see images/python27
 . /host/settings.env
 [ ! -f /run/index.env ] || . /run/index.env
 export HOME=/home/sandbox UV_CACHE_DIR=/cache UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never

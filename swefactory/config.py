@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")
     interpreters: str = Field(default="", description="more folders that hold Python interpreters, ':'-separated")
 
+    disk_budget: int = Field(default=0, ge=0, description="bytes that environments and their caches may take; 0: any")
+    image_registry: str = Field(default="", description="host[:port]/path that docker environments are shared through")
+
     n_validation_runs: int = Field(default=3, ge=2, description="runs per state")
     test_timeout_s: float = Field(default=1800, gt=0)
     build_timeout_s: float = Field(default=1800, gt=0)

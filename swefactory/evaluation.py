@@ -34,6 +34,7 @@ from swefactory.protocols import (
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
+from swefactory.sandboxes.extensions import ExtensionBuild, build_extensions
 
 INPUTS = Path(__file__).parent / "inputs"
 RUNNER = f"{INPUTS_DIR}/swefactory_run.py"
@@ -69,6 +70,7 @@ class EvaluationSpec:
     order: str = "default"
     hash_seed: int = 1
     environment_variables: Mapping[str, str] = field(default_factory=dict)
+    build: EnvironmentSpec | None = None  # what builds the project's own extension modules; None: it has none
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResul
         if not present:
             detail = f"none of the {len(spec.test_files)} test files is in the tree"
             return TestRunResult(RunStatus.COMPLETED, spec.order, detail)
+        if spec.build is not None and (failed := _extend(services, spec, spec.build, checkout)):
+            return failed
         sandbox_spec = SandboxSpec(
             environment=spec.environment,
             checkout=checkout,
@@ -109,6 +113,27 @@ def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResul
         )
         with services.sandboxes.open(sandbox_spec) as sandbox:
             return _run(sandbox, spec, present)
+
+
+def _extend(
+    services: EvaluationServices, spec: EvaluationSpec, environment: EnvironmentSpec, checkout: Path
+) -> TestRunResult | None:
+    """Builds the extension modules of exactly these sources, patches applied, and lays them beside. Sources that do not
+    compile are a run in which no test passed: a patch is to blame, for the environment stage has built the base."""
+    build = ExtensionBuild(
+        environment=environment,
+        tree=checkout,
+        source_roots=spec.layout.source_roots,
+        env=spec.environment_variables,
+        limits=limits_of(services.settings),
+        timeout_s=services.settings.build_timeout_s,
+        label=services.label,
+    )
+    try:
+        build_extensions(services.sandboxes, build, services.settings.cache_dir).lay_over(checkout)
+    except Rejected as verdict:
+        return TestRunResult(RunStatus.COMPLETED, spec.order, verdict.detail, log=verdict.detail.encode())
+    return None
 
 
 def limits_of(settings: Settings) -> Limits:

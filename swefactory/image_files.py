@@ -4,10 +4,30 @@ A wheel carries them as swefactory/_images; a checkout (or an editable install) 
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swefactory.errors import UsageError
+
+_PINNED_MARK = "# ---- written by `swefactory images pin`; what is below is replaced by it"
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What the images of one machine were found to be made of. `registry_digest` is what a registry is asked for."""
+
+    registry_digest: str = ""  # sha256:… of the root file system's image, where a registry gave it
+    root: str = ""  # sha256:… of its one layer, wherever it came from
+    uv: str = ""
+    pythons: Mapping[str, str] = field(default_factory=dict)  # "3.12" -> "3.12.1"
+    packages: Mapping[str, str] = field(default_factory=dict)  # Debian's, of the base
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """(what, pinned to), in the order of the file."""
+        yield from (("registry_digest", self.registry_digest), ("root", self.root), ("uv", self.uv))
+        yield from ((f"python {name}", value) for name, value in self.pythons.items())
+        yield from (sorted((f"package {name}", value) for name, value in self.packages.items()))
 
 
 @dataclass(frozen=True)
@@ -22,6 +42,7 @@ class ImagePins:
     python_prefix: str
     registry_versions: tuple[str, ...]
     environment_image: str
+    pinned: Pinned = field(default_factory=Pinned)
 
 
 def images_folder() -> Path:
@@ -41,9 +62,9 @@ def image_file(name: str) -> Path:
     return path
 
 
-def load_pins() -> ImagePins:
-    """Read anew each time; raises UsageError when the file is not what it should be."""
-    path = image_file("pins.toml")
+def load_pins(path: Path | None = None) -> ImagePins:
+    """images/pins.toml, or `path`. Read anew each time; raises UsageError when the file is not what it should be."""
+    path = path or image_file("pins.toml")
     try:
         tables = tomllib.loads(path.read_text())
         base, python, environment = tables["base"], tables["python"], tables["environment"]
@@ -56,6 +77,24 @@ def load_pins() -> ImagePins:
             python_prefix=python["prefix"],
             registry_versions=tuple(python["registry_versions"]),
             environment_image=environment["image"],
+            pinned=Pinned(**tables.get("pinned", {})),
         )
     except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be used: {error!r}; compare it with the one that was delivered") from error
+
+
+def write_pinned(found: Pinned, *, path: Path | None = None, dry_run: bool = False) -> bool:
+    """Writes the pinned part of pins.toml (or of `path`), the same text for the same facts; whether that changes it."""
+    path = path or image_file("pins.toml")
+    before = path.read_text()
+    kept = before.partition(_PINNED_MARK)[0].rstrip()
+    lines = [_PINNED_MARK, "", "[pinned]"]
+    lines += [f'{name} = "{getattr(found, name)}"' for name in ("registry_digest", "root", "uv")]
+    lines += ["", "[pinned.pythons]", *(f'"{name}" = "{value}"' for name, value in found.pythons.items())]
+    lines += ["", "[pinned.packages]", *(f'"{name}" = "{value}"' for name, value in sorted(found.packages.items()))]
+    text = "\n".join([kept, "", *lines, ""])
+    if text != before and not dry_run:
+        part = path.with_name(".pins.toml.part")
+        part.write_text(text)
+        part.rename(path)
+    return text != before

@@ -285,6 +285,46 @@ class Materialised:
     duration_s: float
     built: bool
     log: str = ""
+    unique_bytes: int = 0  # of size_bytes, what would be free without it
+    shared_bytes: int = 0  # of size_bytes, what other environments or a cache hold as well
+
+
+@dataclass(frozen=True)
+class StoredEnvironment:
+    """One environment on disk. `shared_bytes` are held by others or by a cache too, `unique_bytes` by it alone."""
+
+    digest: str
+    locator: str
+    unique_bytes: int
+    shared_bytes: int
+    last_used_at: datetime
+    is_in_use: bool
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """What a kind of sandbox keeps on disk; each byte of `total_bytes` counted once, however many names it has."""
+
+    environments: tuple[StoredEnvironment, ...]
+    cache_bytes: int  # of the total, what can go without any environment going
+    base_bytes: int  # of the total, what every environment needs: base and interpreter images
+    total_bytes: int
+
+
+class EnvironmentStore(Protocol):
+    """What a kind of sandbox keeps on disk, and how it goes."""
+
+    def disk_use(self) -> DiskUse:
+        """Looked at anew each time."""
+        ...
+
+    def evict(self, digest: str) -> bool:
+        """Removes one environment; False when it is in use or not there."""
+        ...
+
+    def drop_caches(self) -> int:
+        """Removes what no environment holds and can be fetched again; the bytes that went."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -376,7 +416,8 @@ class SandboxBackend(Protocol):
 
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """Makes the environment unless it stands already; safe to call twice, also at once, and after a crash.
-        Raises Rejected(BUILD_FAILED | NO_INTERPRETER), SandboxUnavailable, InfrastructureError."""
+        Raises Rejected(BUILD_FAILED | NO_INTERPRETER | SYSTEM_PACKAGE_MISSING), SandboxUnavailable,
+        InfrastructureError."""
         ...
 
     def run_uv(
@@ -401,6 +442,10 @@ class SandboxBackend(Protocol):
     def sweep(self, live: Callable[[str], bool]) -> int:
         """Removes what dead owners left behind: each labelled thing for which live(label) is false; a count."""
         ...
+
+
+class KeepingBackend(SandboxBackend, EnvironmentStore, Protocol):
+    """A kind of sandbox whose environments lie on this machine."""
 
 
 # ---------------------------------------------------------------- agents

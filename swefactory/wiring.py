@@ -11,10 +11,11 @@ from db.models import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
-from swefactory.protocols import Agent, AgentSpec, PullRequestSource, SandboxBackend
+from swefactory.protocols import Agent, AgentSpec, KeepingBackend, PullRequestSource
 from swefactory.stage import Services
 
 if TYPE_CHECKING:
+    from swefactory.sandboxes.docker import DockerBackend
     from swefactory.sources.github_client import GitHubClient
 
 
@@ -56,24 +57,37 @@ def make_github_client(settings: Settings, engine: Engine) -> "GitHubClient":
     return GitHubClient(settings.github_url, pool, quotas, SqlAnswers(engine))
 
 
-def make_sandboxes(settings: Settings) -> SandboxBackend:
+def make_sandboxes(settings: Settings) -> KeepingBackend:
     """The kind of sandbox that `settings.sandbox` names; docker's SDK is loaded only for docker."""
-    folders = [folder for folder in settings.interpreters.split(":") if folder]
     if settings.sandbox == "docker":
-        from swefactory.sandboxes.docker import DockerBackend
-
-        return DockerBackend(
-            settings.cache_dir,
-            docker_host=settings.docker_host,
-            base_image=settings.docker_base_image,
-            build_timeout_s=settings.build_timeout_s,
-            extra_interpreter_folders=folders,
-        )
+        return make_docker(settings)
     from swefactory.sandboxes.namespace import NamespaceBackend
 
     return NamespaceBackend(
-        settings.cache_dir, extra_interpreter_folders=folders, build_timeout_s=settings.build_timeout_s
+        settings.cache_dir,
+        extra_interpreter_folders=_interpreter_folders(settings),
+        build_timeout_s=settings.build_timeout_s,
+        disk_budget_bytes=settings.disk_budget,
     )
+
+
+def make_docker(settings: Settings) -> "DockerBackend":
+    """The docker sandbox, whatever `settings.sandbox` names."""
+    from swefactory.sandboxes.docker import DockerBackend
+
+    return DockerBackend(
+        settings.cache_dir,
+        docker_host=settings.docker_host,
+        base_image=settings.docker_base_image,
+        build_timeout_s=settings.build_timeout_s,
+        extra_interpreter_folders=_interpreter_folders(settings),
+        disk_budget_bytes=settings.disk_budget,
+        registry=settings.image_registry,
+    )
+
+
+def _interpreter_folders(settings: Settings) -> list[str]:
+    return [folder for folder in settings.interpreters.split(":") if folder]
 
 
 def make_agent(spec: AgentSpec, settings: Settings) -> Agent:

@@ -6,13 +6,17 @@ Subclass SandboxContract in a test file and give two fixtures: `backend`, the Sa
 
 import contextlib
 import hashlib
+import io
+import json
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 import uuid
@@ -23,6 +27,7 @@ from pathlib import Path
 
 import pytest
 
+import swefactory.inputs as swefactory_inputs
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import (
@@ -40,6 +45,7 @@ from swefactory.protocols import (
     SandboxBackend,
     SandboxSpec,
 )
+from swefactory.sandboxes.extensions import ExtensionBuild, build_extensions
 
 MIB = 2**20
 SMALL = Limits(
@@ -72,6 +78,83 @@ def locked_environment(backend: SandboxBackend) -> EnvironmentSpec:
         if version in offered:
             return spec_of(LOCK, version)
     pytest.skip(f"no Python of 3.9 to 3.13 here, only {', '.join(offered) or 'none'}")
+
+
+def resolved(backend: SandboxBackend, version: str, *requirements: str, as_of: str) -> EnvironmentSpec:
+    """What the requirements come to as of a day, with the bound for what builds them."""
+    if version not in backend.pythons():
+        pytest.skip(f"no Python {version} here")
+    run = backend.run_uv(
+        ["pip", "compile", "in", "--output-file", "out", "--exclude-newer", as_of, "--generate-hashes", "--quiet",
+         "--exclude-newer-package=atomicwrites=2022-07-09T00:00:00Z", "--no-header", "--no-annotate"],
+        files={"in": "".join(f"{line}\n" for line in requirements)},
+        writes="out", python_version=version, timeout_s=300,
+    )  # fmt: skip
+    assert run.written is not None, run.result
+    return spec_of(f"# exclude-newer: {as_of}\n{run.written.decode()}", version)
+
+
+C_SOURCE = """
+#include <Python.h>
+static PyObject *answer(PyObject *self, PyObject *none) { return PyLong_FromLong(42); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_speed", NULL, -1, methods};
+PyMODINIT_FUNC PyInit__speed(void) { return PyModule_Create(&module); }
+"""
+
+
+def c_project(tree: Path, layout: str) -> Path:
+    """A checkout with an extension module in C."""
+    package = tree / layout / "quick"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "_speed.c").write_text(C_SOURCE)
+    source = f"{layout}/quick/_speed.c".removeprefix("./")
+    (tree / "setup.py").write_text(
+        "from setuptools import Extension, setup\n"
+        f"setup(name='quick', version='1', packages=['quick'], package_dir={{'': {layout!r}}},\n"
+        f"      ext_modules=[Extension('quick._speed', [{source!r}])])\n"
+    )
+    return tree
+
+
+_PROBING = """
+import os, socket, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    reached = []
+    for target in (("127.0.0.1", {port}), ("10.0.2.2", {port}), ("localhost", {port})):
+        try:
+            socket.create_connection(target, 3)
+            reached.append(target)
+        except OSError:
+            pass
+    name = "probing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("probing.py", "REACHED = %r" % (reached,))
+        wheel.writestr("probing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: probing\\nVersion: 1.0\\n")
+        wheel.writestr("probing-1.0.dist-info/WHEEL",
+                       "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("probing-1.0.dist-info/RECORD", "probing.py,,\\n")
+    return name
+"""
+
+
+def probing_package(folder: Path, port: int) -> str:
+    """A source distribution in `folder` whose build looks for a server of this machine; its lock."""
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "probing"\nversion = "1.0"\n',
+        "PKG-INFO": "Metadata-Version: 2.1\nName: probing\nVersion: 1.0\n",
+        "backend.py": _PROBING.replace("{port}", str(port)),
+    }
+    path = folder / "probing-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"probing-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return f"probing==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
 def python(sandbox: Sandbox, code: str, timeout_s: float = 30, env: dict[str, str] | None = None) -> CommandResult:
@@ -534,6 +617,109 @@ class SandboxContract:
         with pytest.raises(Rejected) as caught:
             backend.materialise(spec_of("", "3.2"))
         assert caught.value.reason is RejectReason.NO_INTERPRETER
+
+    def test_an_old_python_runs_our_plugin(self, backend: SandboxBackend, tmp_path: Path) -> None:
+        """2.7, which uv does not serve by itself, with a source distribution in C that must be built for it."""
+        spec = resolved(backend, "2.7", "pytest", "scandir", as_of="2020-06-01T00:00:00Z")
+        (tmp_path / "checkout").mkdir()
+        (tmp_path / "checkout" / "test_it.py").write_text(
+            "import scandir, sys\n\ndef test_two():\n    assert sys.version_info[0] == 2 and scandir.scandir_c\n\n"
+            "def test_fails():\n    assert 0\n"
+        )
+        inputs = Path(swefactory_inputs.__path__[0])
+        request = {"key": "00" * 16, "record": f"{RESULTS_DIR}/record", "canary": "canary", "order": "given"}
+        with backend.open(SandboxSpec(spec, tmp_path / "checkout", inputs=inputs, limits=ROOMY)) as sandbox:
+            asked = json.dumps({**request, "arguments": ["test_it.py"]}).encode()
+            said = sandbox.run([PYTHON, f"{INPUTS_DIR}/swefactory_run.py"], timeout_s=60, stdin=asked)
+            record = sandbox.read(f"{RESULTS_DIR}/record").decode()
+            where = printed(python(sandbox, "import sys; print('%s %s' % (sys.prefix, sys.executable))"))
+        events = [json.loads(line.partition(" ")[2]) for line in record.splitlines()]
+        calls = {event["id"]: event["outcome"] for event in events if event.get("when") == "call"}
+        assert calls["test_it.py::test_two"] == "passed", said
+        assert calls["test_it.py::test_fails"] == "failed"
+        assert events[-1]["event"] == "end"
+        assert where == f"{ENVIRONMENT_DIR} {PYTHON}\n"
+
+    def test_a_source_distribution_in_c_is_built_as_of_its_days(self, backend: SandboxBackend, tmp_path: Path) -> None:
+        """markupsafe 1.0 cannot be built with a setuptools of 46 or later."""
+        version = next((each for each in ("3.8", "3.7", "3.9") if each in backend.pythons()), None)
+        if version is None:
+            pytest.skip("no Python of those days here")
+        spec = resolved(backend, version, "markupsafe==1.0", as_of="2019-11-01T00:00:00Z")
+        (tmp_path / "checkout").mkdir()
+        with backend.open(SandboxSpec(spec, tmp_path / "checkout", limits=ROOMY)) as sandbox:
+            assert printed(python(sandbox, "import markupsafe._speedups as s; print(s.__file__)")).startswith(
+                "/opt/env/"
+            )
+
+    def test_a_system_package_that_nobody_has_is_a_verdict_that_names_it(
+        self, backend: SandboxBackend, environment: EnvironmentSpec
+    ) -> None:
+        wanted = spec_of("# another\n" + environment.lock, environment.python_version)
+        with pytest.raises(Rejected, match="libnever-made-dev") as caught:
+            backend.materialise(replace(wanted, system_packages=("libc6-dev", "libnever-made-dev")))
+        assert caught.value.reason is RejectReason.SYSTEM_PACKAGE_MISSING
+        assert "libc6-dev," not in str(caught.value).partition("\n")[0]
+
+    def test_a_build_reaches_nothing_on_this_machines_loopback(
+        self,
+        backend: SandboxBackend,
+        environment: EnvironmentSpec,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        if backend.name == "namespace" and shutil.which("slirp4netns") is None:
+            pytest.skip("slirp4netns is not installed: builds share the host's network, as doctor says")
+        links = tmp_path / "links"
+        links.mkdir()
+        monkeypatch.setenv("UV_FIND_LINKS", str(links))
+        monkeypatch.setenv("UV_OFFLINE", "1")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            lock = probing_package(links, server.getsockname()[1])
+            spec = spec_of(lock, environment.python_version)
+            (tmp_path / "checkout").mkdir()
+            with backend.open(SandboxSpec(spec, tmp_path / "checkout", limits=ROOMY)) as sandbox:
+                assert printed(python(sandbox, "import probing; print(probing.REACHED)")) == "[]\n"
+
+    # ------------------------------------------------------------ extension modules of the project itself
+
+    @pytest.mark.parametrize("layout", [".", "src"])
+    def test_a_projects_own_extension_is_built_beside_its_sources(
+        self, backend: SandboxBackend, environment: EnvironmentSpec, tmp_path: Path, layout: str
+    ) -> None:
+        tree = c_project(tmp_path / "tree", layout)
+        building = resolved(backend, environment.python_version, "setuptools", "wheel", as_of="2025-01-01T00:00:00Z")
+        build = ExtensionBuild(building, tree, (layout,), limits=ROOMY, timeout_s=120)
+        made = build_extensions(backend, build, tmp_path / "cache")
+        assert len(made.files) == 1
+        assert next(iter(made.files)).startswith(f"{layout}/quick/_speed.".removeprefix("./"))
+        assert sorted(path.name for path in tree.rglob("*.so")) == []
+        again = build_extensions(backend, build, tmp_path / "cache")
+        assert (again.files, again.log) == (made.files, "")
+        made.lay_over(tree)
+        code = f"import sys; sys.path.insert(0, '{CHECKOUT_DIR}/{layout}'); import quick._speed as s; print(s.answer())"
+        with backend.open(SandboxSpec(environment, tree, limits=ROOMY)) as sandbox:
+            assert printed(python(sandbox, code)) == "42\n"
+
+    def test_a_changed_c_source_is_another_build(
+        self, backend: SandboxBackend, environment: EnvironmentSpec, tmp_path: Path
+    ) -> None:
+        tree = c_project(tmp_path / "tree", ".")
+        before = ExtensionBuild(environment, tree).key
+        (tree / "quick" / "__init__.py").write_text("# only Python\n")
+        assert ExtensionBuild(environment, tree).key == before
+        (tree / "quick" / "_speed.c").write_text(C_SOURCE.replace("42", "43"))
+        assert ExtensionBuild(environment, tree).key != before
+
+    def test_a_project_that_does_not_compile_is_a_verdict_with_the_compilers_words(
+        self, backend: SandboxBackend, environment: EnvironmentSpec, tmp_path: Path
+    ) -> None:
+        tree = c_project(tmp_path / "tree", ".")
+        (tree / "quick" / "_speed.c").write_text("this is no C\n")
+        building = resolved(backend, environment.python_version, "setuptools", "wheel", as_of="2025-01-01T00:00:00Z")
+        with pytest.raises(Rejected, match=r"_speed\.c:1") as caught:
+            build_extensions(backend, ExtensionBuild(building, tree, limits=ROOMY), tmp_path / "cache")
+        assert caught.value.reason is RejectReason.BUILD_FAILED
 
     def test_a_sweep_leaves_the_living_alone(self, backend: SandboxBackend, opener: Opener) -> None:
         with opener(label="901.1") as sandbox:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 import time
 import uuid
@@ -18,9 +20,13 @@ from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable,
 from swefactory.image_files import image_file, load_pins
 from swefactory.protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
-from swefactory.sandboxes.build_context import lay_out
+from swefactory.sandboxes.build_context import debian_sources, lay_out
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_container import create_parameters, host_config
+from swefactory.sandboxes.image_pins import what_stands
+from swefactory.sandboxes.image_registry import ImageRegistry
+from swefactory.sandboxes.index_settings import network_settings
+from tests.conftest import free_port
 from tests.sandbox_contract import ROOMY, SMALL, SandboxContract, locked_environment, printed, python, spawn, spec_of
 
 PLANTED = "sk-TEST-planted-in-the-host"
@@ -445,3 +451,150 @@ def test_a_file_outside_the_checkout_never_enters_through_a_link(
         assert printed(sandbox.run(["/usr/bin/readlink", "link"], timeout_s=30)).strip() == str(tmp_path / "secret")
         with pytest.raises((FileNotFoundError, InfrastructureError)):
             sandbox.read(f"{CHECKOUT_DIR}/link")
+
+
+# ---------------------------------------------------------------- disk, and a registry
+
+
+def test_a_saved_image_holds_nothing_of_this_machines_network(
+    backend: DockerBackend, environment: EnvironmentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer is searched, also for what a later one removed: addresses of indexes and of Debian's archive, the
+    host's certificates, credentials."""
+    monkeypatch.setenv("UV_INDEX_OURS_PASSWORD", PLANTED)
+    monkeypatch.setenv("NO_PROXY", "planted-no-proxy.invalid")
+    links = tmp_path / "planted-links"
+    links.mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", str(links))
+    fresh = replace(environment, digest=f"sha256:{uuid.uuid4().hex * 2}")
+    name = backend.materialise(fresh).locator
+    settings = network_settings(with_secrets=True).env
+    sought = [PLANTED.encode(), b"planted-no-proxy.invalid", str(links).encode()]
+    sought += [line.encode() for line in debian_sources(backend.images.pins.suite)]
+    sought += [value.encode() for key, value in settings.items() if "INDEX" in key and "://" in value]
+    sought += own_certificates()
+    saved = tmp_path / "saved.tar"
+    with saved.open("wb") as file:
+        subprocess.run(["docker", "save", name], check=True, stdout=file)
+    found = [needle[:60] for needle in sought if contains(saved, needle)]
+    assert found == []
+    assert contains(saved, b"iniconfig")  # the search itself works
+
+
+def own_certificates() -> list[bytes]:
+    """A line of each certificate that this machine trusts and Debian's package does not bring."""
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt").read_text() if Path("/etc/ssl/certs").is_dir() else ""
+    shipped = "".join(path.read_text() for path in Path("/usr/share/ca-certificates").rglob("*.crt"))
+    lines = [block.split()[1] for block in bundle.split("BEGIN CERTIFICATE-----")[1:]]
+    return [line.encode() for line in lines if line not in shipped]
+
+
+def contains(path: Path, needle: bytes) -> bool:
+    return subprocess.run(["grep", "-qaF", "--", needle, str(path)]).returncode == 0
+
+
+def test_sizes_are_told_apart_and_an_eviction_frees_what_was_its_own(
+    backend: DockerBackend, environment: EnvironmentSpec, tmp_path: Path
+) -> None:
+    spec = spec_of("# its own\n" + environment.lock, environment.python_version)
+    made = backend.materialise(spec)
+    assert 0 < made.unique_bytes < 20 * 2**20 < made.shared_bytes
+    before = backend.disk_use()
+    (stored,) = [each for each in before.environments if each.digest == spec.digest]
+    assert (stored.locator, stored.unique_bytes) == (made.locator, made.unique_bytes)
+    assert before.base_bytes > 100 * 2**20
+    with opened(backend, spec, tmp_path):
+        assert not backend.evict(spec.digest)
+    assert backend.evict(spec.digest)
+    assert not backend.evict(spec.digest)
+    assert backend.engine.image(made.locator) is None
+
+
+def test_an_eviction_never_touches_another_homes_image(
+    backend: DockerBackend, environment: EnvironmentSpec, tmp_path: Path
+) -> None:
+    name = backend.materialise(environment).locator
+    other = DockerBackend(tmp_path)
+    assert environment.digest not in {each.digest for each in other.disk_use().environments}
+    assert not other.evict(environment.digest)
+    assert backend.engine.image(name) is not None
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry of our own on loopback, empty."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("docker-registry is not installed (Debian: apt install docker-registry)")
+    folder, port = tmp_path_factory.mktemp("registry"), free_port()
+    (folder / "config.yml").write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with subprocess.Popen(
+        [program, "serve", str(folder / "config.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.1)
+            yield f"127.0.0.1:{port}/team"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_an_environment_goes_through_a_registry_and_is_not_built_again(
+    backend: DockerBackend, environment: EnvironmentSpec, registry: str, tmp_path: Path
+) -> None:
+    spec = spec_of("# shared\n" + environment.lock, environment.python_version)
+    name = backend.materialise(spec).locator
+    ImageRegistry(backend.engine, registry).push(name)
+    there = backend.engine.image(name)
+    assert backend.evict(spec.digest)
+    assert backend.engine.image(name) is None
+    other = DockerBackend(tmp_path / "other", registry=registry)
+    with opened(other, spec, tmp_path) as sandbox:
+        assert printed(python(sandbox, "import iniconfig; print(1)")) == "1\n"
+    again = other.materialise(spec)
+    assert (again.built, again.locator) == (False, name)
+    pulled = other.engine.image(name)
+    assert pulled is not None
+    assert there is not None
+    assert pulled.id == there.id
+    assert spec.digest in {each.digest for each in other.disk_use().environments}
+    assert other.evict(spec.digest)
+    assert other.engine.image(name) is None
+
+
+def test_an_image_that_is_another_environment_is_refused(
+    backend: DockerBackend, environment: EnvironmentSpec, registry: str, tmp_path: Path
+) -> None:
+    spec = spec_of("# expected\n" + environment.lock, environment.python_version)
+    shared = ImageRegistry(backend.engine, registry)
+    wrong, _, tag = shared.there(backend.images.environment_name(spec)).rpartition(":")
+    backend.engine.api.tag(backend.materialise(environment).locator, wrong, tag)
+    assert backend.engine.push(f"{wrong}:{tag}", 120) is None
+    backend.engine.remove_image(f"{wrong}:{tag}")
+    with pytest.raises(InfrastructureError, match="is not the environment"):
+        DockerBackend(tmp_path, registry=registry).materialise(spec)
+    assert backend.engine.image(f"{wrong}:{tag}") is None
+
+
+def test_a_registry_that_does_not_answer_leaves_the_build(
+    backend: DockerBackend, environment: EnvironmentSpec, tmp_path: Path
+) -> None:
+    spec = spec_of("# alone\n" + environment.lock, environment.python_version)
+    alone = DockerBackend(tmp_path, registry=f"127.0.0.1:{free_port()}/team")
+    try:
+        assert alone.materialise(spec).built
+    finally:
+        alone.evict(spec.digest)
+
+
+def test_what_stands_is_told_for_the_pins(backend: DockerBackend) -> None:
+    found = what_stands(backend.images)
+    assert set(found.packages) == set(backend.images.pins.base_packages)
+    assert found.root.startswith("sha256:")
+    assert all(full.startswith(f"{minor}.") for minor, full in found.pythons.items())

@@ -82,9 +82,11 @@ def test_without_bubblewrap_it_refuses_and_says_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     backend = NamespaceBackend(tmp_path / "cache", extra_interpreter_folders=(), build_timeout_s=60)
     why = backend.probe()
+    # Where the set-up has put bubblewrap beside our interpreter, it is the next program that is missing.
+    package = "util-linux" if Path(sys.executable).with_name("bwrap").exists() else "bubblewrap"
     assert why is not None
-    assert "install the system's package bubblewrap" in why
-    with pytest.raises(SandboxUnavailable, match="bubblewrap"), backend.open(SandboxSpec(environment, tmp_path)):
+    assert f"install the system's package {package}" in why
+    with pytest.raises(SandboxUnavailable, match=package), backend.open(SandboxSpec(environment, tmp_path)):
         pytest.fail("it opened")
 
 
@@ -267,11 +269,3 @@ def test_a_build_that_fails_is_a_verdict_with_its_own_words(
     with pytest.raises(Rejected, match="no compiler today") as caught:
         backend.materialise(spec)
     assert caught.value.reason is RejectReason.BUILD_FAILED
-
-
-def test_python_2_is_refused_with_the_cause(backend: NamespaceBackend) -> None:
-    if "2.7" not in backend.pythons():
-        pytest.skip("no Python 2.7 here")
-    with pytest.raises(Rejected, match=r"3\.6 and newer") as caught:
-        backend.materialise(spec_of("", "2.7"))
-    assert caught.value.reason is RejectReason.NO_INTERPRETER

@@ -13,8 +13,8 @@ from db.engine import CatalogError, check, make_engine
 from swefactory.cli.context import AsJson, settings
 from swefactory.cli.output import console, show
 from swefactory.config import Settings
-from swefactory.errors import EXIT_INFRASTRUCTURE, SandboxUnavailable
-from swefactory.wiring import make_sandboxes
+from swefactory.errors import EXIT_INFRASTRUCTURE, InfrastructureError, SandboxUnavailable
+from swefactory.wiring import make_docker, make_sandboxes
 
 Verdict = Literal["ok", "missing", "optional"]
 
@@ -49,6 +49,8 @@ def examine(current: Settings) -> Iterator[Finding]:
     yield _program("uv", "it comes with swefactory's own packages")
     for kind in ("namespace", "docker"):
         yield _sandbox(current, kind)
+    yield _build_network(current)
+    yield _base_images(current)
     yield _interpreters(current)
     yield _disk(current)
     yield _github(current)
@@ -91,6 +93,29 @@ def _sandbox(current: Settings, kind: str) -> Finding:
     return Finding(f"sandbox {kind}", "missing" if in_use else "optional", why)
 
 
+def _build_network(current: Settings) -> Finding:
+    """Of source distributions that are built in the namespace sandbox; docker's builds have a network of their own."""
+    from swefactory.sandboxes.index_settings import network_settings
+    from swefactory.sandboxes.user_network import shared_because
+
+    why = shared_because(network_settings(with_secrets=False).env)
+    if why is None:
+        return Finding("network of builds", "ok", "their own, without a way to this machine's loopback")
+    says = f"builds in the namespace sandbox share this machine's network and reach its loopback: {why}"
+    return Finding("network of builds", "optional", says)
+
+
+def _base_images(current: Settings) -> Finding:
+    """Which way the docker sandbox's base images come here."""
+    from swefactory.sandboxes.bootstrap import origin
+
+    part = "docker base images"
+    try:
+        return Finding(part, "ok", origin(make_docker(current).images))
+    except InfrastructureError as error:
+        return Finding(part, "optional", str(error))
+
+
 def _attempt(probe: Callable[[], str | None]) -> str | None:
     try:
         return probe()
@@ -114,7 +139,8 @@ def _disk(current: Settings) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     verdict: Verdict = "ok" if free > 5 * 2**30 else "missing"
-    return Finding("disk", verdict, f"{free / 2**30:.0f} GiB free at {folder}")
+    budget = f", budget {current.disk_budget / 2**30:.1f} GiB" if current.disk_budget else ", no budget"
+    return Finding("disk", verdict, f"{free / 2**30:.0f} GiB free at {folder}{budget}")
 
 
 def _github(current: Settings) -> Finding:

@@ -19,9 +19,11 @@ from swefactory.sandboxes.build_context import debian_address
 from swefactory.sandboxes.commands import run_command
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_images import DockerImages
+from swefactory.sandboxes.image_pins import registry_name
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PULL_TIMEOUT_S = 120
+ORIGIN_LABEL = "swefactory.origin"  # of the base image: which way its root file system came
 _SPARE = (
     "var/lib/apt/lists",
     "var/cache/apt",
@@ -98,17 +100,29 @@ def _base(images: DockerImages, source: BootstrapSource, progress: Callable[[str
     if source.root_tar is not None and not source.root_tar.is_file():
         raise UsageError(f"there is no file {source.root_tar}; give a tar of a root file system")
     root = source.root_image or _root_name(images)
+    way = f"the image {source.root_image}" if source.root_image else "Debian's packages (debootstrap)"
     if source.root_tar is not None:
+        way = "a given root file system"
         images.engine.import_root(None, source.root_tar, root, images.timeout_s)
     elif not source.root_image and images.engine.image(root) is None:
-        progress(f"asking a registry for {pins.registry_base_image}")
-        if why := images.engine.pull(pins.registry_base_image, _PULL_TIMEOUT_S):
+        wanted = registry_name(pins)
+        progress(f"asking a registry for {wanted}")
+        if why := images.engine.pull(wanted, _PULL_TIMEOUT_S):
             progress(f"no registry gives it ({why}); making the root file system from Debian's packages")
             _debootstrap(images, source.address, root, progress)
         else:
-            root = pins.registry_base_image
+            root, way = wanted, f"a registry ({wanted})"
     progress("putting tools on it")
-    images.prepared(root, pins.base_image, {})
+    images.prepared(root, pins.base_image, {ORIGIN_LABEL: way})
+
+
+def origin(images: DockerImages) -> str:
+    """Which way the base came here, in words. Raises SandboxUnavailable where there is none."""
+    if images.base_image:
+        return f"from {images.base_image}, as SWEFACTORY_DOCKER_BASE_IMAGE says"
+    name, image = images.base()
+    way = image.labels.get(ORIGIN_LABEL, "another machine, or a version that did not say")
+    return f"{name} from {way}; interpreters: this machine's, with their paths rewritten"
 
 
 def _root_name(images: DockerImages) -> str:

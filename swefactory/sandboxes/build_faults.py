@@ -5,10 +5,8 @@ import re
 from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import CommandResult, EnvironmentSpec
+from swefactory.sandboxes.system_packages import missing, unknown_to_apt
 
-# Old projects do not say which setuptools they can be built with: the newest, then the last with pkg_resources, then
-# the last that translates Python 2.
-BUILD_CONSTRAINTS = ("", "setuptools<81\n", "setuptools<58\n")
 _NEEDS_SOURCE = re.compile(
     r"building from source is disabled|no usable wheels|--no-build\b.*(wheel|sdist)|only-binary", re.I
 )
@@ -43,7 +41,9 @@ def build_failure(spec: EnvironmentSpec, result: CommandResult) -> Infrastructur
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
     if is_network_fault(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
-    if "/lock/install.sh" in text or "Unable to locate package" in text:
+    if unknown := unknown_to_apt(text):
+        return missing(f"environment {spec.digest}", unknown, "the base image's Debian has none of that name")
+    if "/lock/install.sh" in text:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
     return InfrastructureError(
         f"docker could not build environment {spec.digest}: {text[-2000:]}; see the engine's log"

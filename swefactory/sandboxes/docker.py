@@ -15,10 +15,10 @@ from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
 from swefactory.image_files import ImagePins, load_pins
-from swefactory.protocols import EnvironmentSpec, Materialised, Sandbox, SandboxSpec, UvRun
+from swefactory.protocols import DiskUse, EnvironmentSpec, Materialised, Sandbox, SandboxSpec, UvRun
 from swefactory.sandboxes import docker_resolution
+from swefactory.sandboxes.disk_budget import admit
 from swefactory.sandboxes.docker_container import (
-    HOME_LABEL,
     JOB_LABEL,
     DockerSandbox,
     content_tar,
@@ -26,8 +26,11 @@ from swefactory.sandboxes.docker_container import (
     host_config,
 )
 from swefactory.sandboxes.docker_engine import LABEL, Engine
-from swefactory.sandboxes.docker_images import OLDEST, DockerImages, own_interpreters, remove_stale_contexts
+from swefactory.sandboxes.docker_images import DockerImages, own_interpreters, remove_stale_contexts
+from swefactory.sandboxes.docker_store import HOME_LABEL, DockerStore
+from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
+from swefactory.sandboxes.use_locks import UseLocks
 
 
 class DockerBackend:
@@ -44,6 +47,8 @@ class DockerBackend:
         build_timeout_s: float = 1800,
         extra_interpreter_folders: Sequence[str] = (),
         pins: ImagePins | None = None,
+        disk_budget_bytes: int = 0,
+        registry: str = "",
     ) -> None:
         folder = cache_dir.resolve()
         self.engine = Engine(docker_host)
@@ -62,7 +67,11 @@ class DockerBackend:
             build_timeout_s,
             self._found,
             {HOME_LABEL: self.home},
+            ImageRegistry(self.engine, registry),
         )
+        self._disk_budget_bytes = disk_budget_bytes
+        locks = UseLocks(self._folder / "used")
+        self._kept = DockerStore(self.engine, self.home, self.images.registry, locks)
 
     def probe(self) -> str | None:
         """None when the engine answers and has a base to start from, else why not and what to do."""
@@ -82,14 +91,29 @@ class DockerBackend:
         if "{version}" in self._base_image:
             versions = self.images.pins.registry_versions
             return {version: self._base_image.format(version=version) for version in versions}
-        here = {version: str(found.path) for version, found in self._found().items() if found.full_version >= OLDEST}
+        here = {version: str(found.path) for version, found in self._found().items()}
         with contextlib.suppress(SandboxUnavailable):
             here = {**self.images.versions_here(), **here}
         return dict(sorted(here.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend. The locator is the image's name; its size leaves out what environments share."""
-        return self.images.environment(spec)
+        with self._kept.locks.used(spec.digest):
+            if not self.images.stands(spec):
+                admit(self, self._disk_budget_bytes)
+            return self.images.environment(spec)
+
+    def disk_use(self) -> DiskUse:
+        """See EnvironmentStore."""
+        return self._kept.disk_use()
+
+    def evict(self, digest: str) -> bool:
+        """See EnvironmentStore."""
+        return self._kept.evict(digest)
+
+    def drop_caches(self) -> int:
+        """See EnvironmentStore."""
+        return self._kept.drop_caches()
 
     def run_uv(
         self,
@@ -111,8 +135,8 @@ class DockerBackend:
 
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
-        image = self.materialise(spec.environment).locator
-        container_id = self._create(spec, image)
+        with self._kept.locks.used(spec.environment.digest):  # from then on its container keeps the image
+            container_id = self._create(spec, self.materialise(spec.environment).locator)
         try:
             with self.engine.faults(f"start a sandbox for {spec.label or 'nobody'}"):
                 with content_tar(spec) as content:

@@ -29,6 +29,7 @@ from swefactory.protocols import (
 from swefactory.sandboxes.commands import CappedOutput
 from swefactory.sandboxes.docker_engine import LABEL, Engine
 from swefactory.sandboxes.docker_exec import SUPERVISE, Ended, execute
+from swefactory.sandboxes.docker_store import HOME_LABEL
 from swefactory.sandboxes.files_inside import (
     TIMEOUT_S,
     check_written,
@@ -40,7 +41,7 @@ from swefactory.sandboxes.files_inside import (
 from swefactory.sandboxes.isolation import ENVIRONMENT
 
 USER = "1000:1000"
-JOB_LABEL, HOME_LABEL = "swefactory.job", "swefactory.home"
+JOB_LABEL = "swefactory.job"
 MAIN_PROCESS = ("sleep", "infinity")
 _GRACE_S = 5.0  # for the supervisor to end what it started after the time limit
 _WATCH_S = 1.0

@@ -30,6 +30,7 @@ class Image:
     id: str
     labels: Mapping[str, str]
     size_bytes: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Engine:
             except docker.errors.ImageNotFound:
                 return None
         labels = (found.get("Config") or {}).get("Labels") or {}
-        return Image(found["Id"], labels, int(found["Size"]))
+        return Image(found["Id"], labels, int(found["Size"]), tuple(found.get("RepoTags") or ()))
 
     def build(self, build: Build, timeout_s: float) -> CommandResult:
         """Runs to its end; the caller reads the result. The tag is set only by a build that succeeded."""
@@ -135,6 +136,21 @@ class Engine:
             return None
         lines = result.output.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no registry answered in time"
+
+    def push(self, name: str, timeout_s: float) -> str | None:
+        """None when the registry holds it afterwards, else why not, in one line."""
+        env = {**os.environ, **({"DOCKER_HOST": self.host} if self.host else {})}
+        result = run_command(["docker", "push", "--quiet", name], timeout_s=timeout_s, output_bytes=_LOG_BYTES, env=env)
+        if result.exit_code == 0:
+            return None
+        lines = result.output.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "the registry did not answer in time"
+
+    def usage(self) -> dict[str, Any]:
+        """What `docker system df` says: images with what they share, build caches."""
+        with self.faults("measure its images"):
+            told: dict[str, Any] = self.client.df()
+            return told
 
     def import_root(self, folder: Path | None, tar: Path | None, name: str, timeout_s: float) -> None:
         """Makes an image of a root file system, a folder or a tar file. Raises InfrastructureError."""

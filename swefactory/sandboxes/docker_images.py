@@ -21,17 +21,19 @@ from db.models import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable
 from swefactory.image_files import ImagePins, image_file
 from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised
+from swefactory.sandboxes import system_packages
 from swefactory.sandboxes.build_context import apt_options, lay_out
-from swefactory.sandboxes.build_faults import BUILD_CONSTRAINTS, build_failure, log_text, needs_source
+from swefactory.sandboxes.build_faults import build_failure, log_text, needs_source
+from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
 from swefactory.sandboxes.docker_engine import Build, Engine, Image
+from swefactory.sandboxes.image_registry import ENVIRONMENT_LABEL, ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter
+from swefactory.sandboxes.python27 import check_served, is_described, write_description
 from swefactory.sandboxes.relocation import copy_interpreter
 
 MADE_FROM = "swefactory.made-from"
-ENVIRONMENT_LABEL = "swefactory.environment"
 PYTHON_LABEL = "swefactory.python"
-OLDEST = (3, 6)  # that uv serves
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+UV27 = "uv27"  # in a context, what stands for an interpreter of 2.7
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,48 @@ class DockerImages:
     timeout_s: float
     interpreters: Callable[[], Mapping[str, Interpreter]]
     environment_labels: Mapping[str, str]  # more labels for environments
+    registry: ImageRegistry
 
     def environment(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend.materialise."""
         started = time.monotonic()
         name, log = self.environment_name(spec), ""
-        python_name, program, python = self.python(spec.python_version)
-        made_from = _hash(python.id, _text("python-env.Dockerfile"), _text("install.sh"), spec.digest)
         with self._locked(name):
-            image = self.engine.image(name)
-            built = image is None or image.labels.get(MADE_FROM) != made_from
+            image = self.engine.image(name) or self.registry.pulled(name, spec.digest)
+            built = image is None or not (self.registry.is_from_there(image) or self._is_current(image, spec))
             if built:
-                labels = {**self.environment_labels, MADE_FROM: made_from, ENVIRONMENT_LABEL: spec.digest}
-                log = self._build_environment(spec, name, python_name, program, labels)
+                log = self._build_environment(spec, name)
                 image = self.engine.image(name)
         if image is None:
             raise InfrastructureError(f"the image {name} was built but is gone; is something pruning images?")
-        size = max(1, image.size_bytes - python.size_bytes)
-        return Materialised(name, size, time.monotonic() - started, built, log)
+        unique, shared = self._sizes(image) if built else (0, 0)
+        size = unique or max(1, image.size_bytes - self._size_below(spec))
+        return Materialised(name, size, time.monotonic() - started, built, log, unique, shared)
+
+    def stands(self, spec: EnvironmentSpec) -> bool:
+        """Whether there is an image of that name; it may still have to be built anew."""
+        return self.engine.image(self.environment_name(spec)) is not None
+
+    def _is_current(self, image: Image, spec: EnvironmentSpec) -> bool:
+        _, _, python = self.python(spec.python_version)
+        return image.labels.get(MADE_FROM) == self._made_from(spec, python)
+
+    def _made_from(self, spec: EnvironmentSpec, python: Image) -> str:
+        templates = ["python-env.Dockerfile", "install.sh"]
+        templates += ["python27/finish.sh"] if is_described(spec.python_version) else []
+        return _hash(python.id, *map(_text, templates), spec.digest)
+
+    def _sizes(self, image: Image) -> tuple[int, int]:
+        """(unique, shared) bytes, as the engine counts its layers."""
+        found = next((each for each in self.engine.usage()["Images"] if each["Id"] == image.id), None)
+        if found is None:
+            return 0, 0
+        shared = max(0, int(found["SharedSize"]))
+        return int(found["Size"]) - shared, shared
+
+    def _size_below(self, spec: EnvironmentSpec) -> int:
+        python = self.engine.image(f"{self.pins.python_image}:{spec.python_version}")
+        return python.size_bytes if python else 0
 
     def environment_name(self, spec: EnvironmentSpec) -> str:
         """Of 24 hex digits, so that two environments never meet and the name is still readable."""
@@ -70,10 +96,7 @@ class DockerImages:
 
     def python(self, version: str) -> tuple[str, str, Image]:
         """(image, interpreter's path in it, what it is). Raises Rejected(NO_INTERPRETER), SandboxUnavailable."""
-        if tuple(int(part) for part in re.findall(r"\d+", version)) < OLDEST:
-            raise Rejected(
-                RejectReason.NO_INTERPRETER, f"uv cannot fill an environment for Python {version}: 3.6 is its oldest"
-            )
+        check_served(version)
         if "{version}" in self.base_image:
             name = self._named(self.pins.python_image, version, self.base_image)
             return (
@@ -137,10 +160,10 @@ class DockerImages:
             found = self.engine.api.images(filters={"label": PYTHON_LABEL})
         return {each["Labels"][PYTHON_LABEL]: (each["RepoTags"] or [each["Id"]])[0] for each in found}
 
-    def _build_environment(
-        self, spec: EnvironmentSpec, name: str, python_name: str, program: str, labels: Mapping[str, str]
-    ) -> str:
-        if strange := [package for package in spec.system_packages if not _PACKAGE.fullmatch(package)]:
+    def _build_environment(self, spec: EnvironmentSpec, name: str) -> str:
+        python_name, program, python = self.python(spec.python_version)
+        labels = {**self.environment_labels, MADE_FROM: self._made_from(spec, python), ENVIRONMENT_LABEL: spec.digest}
+        if strange := [package for package in spec.system_packages if not system_packages.NAME.fullmatch(package)]:
             raise Rejected(
                 RejectReason.BUILD_FAILED, f"environment {spec.digest}: no Debian package is called {strange[0]!r}"
             )
@@ -149,6 +172,8 @@ class DockerImages:
             lock.mkdir()
             shutil.copyfile(image_file("install.sh"), lock / "install.sh")
             (lock / "lock.txt").write_text(spec.lock)
+            if is_described(spec.python_version):
+                write_description(lock / UV27, program)
             arguments = {
                 "PYTHON_IMAGE": python_name,
                 "UV_IMAGE": self.uv(),
@@ -156,15 +181,23 @@ class DockerImages:
                 "SYSTEM_PACKAGES": " ".join(spec.system_packages),
                 "APT_OPTIONS": apt_options(context) if spec.system_packages else "",
             }
-            for n, constraint in enumerate(("", *BUILD_CONSTRAINTS)):
-                (lock / "constraint.txt").write_text(constraint)
-                arguments["INSTALL"] = "sources" if n else "wheels"
-                result = self._build(context, "python-env.Dockerfile", name, arguments, labels)
-                if result.exit_code == 0:
-                    return log_text(result)
-                if n == 0 and not needs_source(log_text(result)):
-                    break
-        raise build_failure(spec, result)
+            said = self._try(context, name, {**arguments, "INSTALL": "wheels"}, labels, BuildTry("wheels"))
+            tries = tries_of(spec.lock)
+            how = tries[0] if said.exit_code != 0 and needs_source(log_text(said)) else None
+            while how is not None:
+                said = self._try(context, name, {**arguments, "INSTALL": "sources"}, labels, how)
+                has_ended = said.exit_code == 0 or said.timed_out
+                how = None if has_ended else following(tries, how, log_text(said))
+        if said.exit_code == 0:
+            return log_text(said)
+        raise build_failure(spec, said)
+
+    def _try(
+        self, context: Path, name: str, arguments: Mapping[str, str], labels: Mapping[str, str], how: BuildTry
+    ) -> CommandResult:
+        (context / "lock" / "constraint.txt").write_text(how.constraint)
+        (context / "lock" / "options").write_text("".join(f"{option}\n" for option in how.options))
+        return self._build(context, "python-env.Dockerfile", name, arguments, labels)
 
     def _build_python(self, name: str, found: Interpreter, base_name: str, labels: Mapping[str, str]) -> Image:
         prefix = f"{self.pins.python_prefix}/{found.version}"

@@ -19,7 +19,8 @@ from swefactory.protocols import UvRun
 from swefactory.sandboxes.build_context import lay_out
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker_engine import Build
-from swefactory.sandboxes.docker_images import DockerImages
+from swefactory.sandboxes.docker_images import UV27, DockerImages
+from swefactory.sandboxes.python27 import is_described, write_description
 from swefactory.sandboxes.resolution import is_barred, write_probe
 
 _UNBARRED = "unbarred"
@@ -39,7 +40,11 @@ def run_uv(
     image, program, _ = images.python(python_version)
     with tempfile.TemporaryDirectory(dir=images.work_folder()) as name:
         context = Path(name) / "context"
-        _lay_out(context, images.pins.suite, [*arguments, "--python", program], files, writes)
+        described = is_described(python_version)
+        uv_program = f"/inputs/{UV27}/python" if described else program
+        _lay_out(context, images.pins.suite, [*arguments, "--python", uv_program], files, writes)
+        if described:
+            write_description(context / "inputs" / UV27, program)
         made = {"PYTHON_IMAGE": image, "PYTHON": program, "UV_IMAGE": images.uv()}
         run = _run(images, context, made, "barred", timeout_s)
         if run is not None and not is_barred(run.result):

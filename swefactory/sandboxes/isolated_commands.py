@@ -20,6 +20,7 @@ from swefactory.protocols import CommandResult
 from swefactory.sandboxes.commands import Stop, run_command
 from swefactory.sandboxes.files_inside import last_line
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan
+from swefactory.sandboxes.user_network import user_network
 from swefactory.sandboxes.watchdogs import disk_watch, memory_watch
 
 _END_TIMEOUT_S = 15
@@ -32,8 +33,15 @@ def run_isolated(
     Raises InfrastructureError when the sandbox, not the command, fails."""
     n_kills = command.group.n_oom_kills() if command.group else 0
     plan = folder / f"run-{secrets.token_hex(4)}.json"
-    with _Init() as init:
-        argv = write_plan(plan, command, who, status=init.status_fd)
+    with user_network(command.network == "user") as network, _Init() as init:
+        gate = None if network is None else network.gate_fd
+        argv = write_plan(plan, command, who, status=init.status_fd, gate=gate)
+
+        def started(pid: int) -> None:
+            init.started(pid)
+            if network is not None and init.pid is not None:
+                network.attach(init.pid)
+
         try:
             result = run_command(
                 argv,
@@ -41,8 +49,8 @@ def run_isolated(
                 output_bytes=command.limits.output_bytes,
                 env={},
                 stdin=stdin,
-                pass_fds=(init.status_fd,),
-                on_start=init.started,
+                pass_fds=(init.status_fd,) if gate is None else (init.status_fd, gate),
+                on_start=started,
                 kill=init.kill,
                 watch=_watch(command, watched, init),
             )

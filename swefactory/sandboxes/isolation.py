@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from swefactory.errors import SandboxUnavailable
 from swefactory.protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, Limits
@@ -52,6 +53,9 @@ ENVIRONMENT = {
 }
 
 
+Network = Literal["none", "host", "user"]  # user: one that leads out and not to the host, see user_network.py
+
+
 @dataclass(frozen=True)
 class Mount:
     """A host folder or file at `target` inside."""
@@ -71,7 +75,7 @@ class Isolated:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = CHECKOUT_DIR
     hidden: tuple[str, ...] = ()
-    has_network: bool = False
+    network: Network = "none"
     group: Group | None = None
 
 
@@ -115,9 +119,16 @@ BUILDER_UID = _FIRST_SPARE_UID  # owns uv's cache and the environments
 
 
 def write_plan(
-    path: Path, wanted: Isolated, who: Owner, *, status: int | None = None, lock: Path | None = None
+    path: Path,
+    wanted: Isolated,
+    who: Owner,
+    *,
+    status: int | None = None,
+    gate: int | None = None,
+    lock: Path | None = None,
 ) -> list[str]:
-    """Writes the plan and returns the host argv that carries it out; `status` is a descriptor for bwrap's status."""
+    """Writes the plan and returns the host argv that carries it out; `status` is a descriptor for bwrap's status,
+    `gate` one that the command waits at for a byte."""
     seccomp = _seccomp_file(path.parent)
     plan = {
         "argv": [_program("bwrap"), *_inner(wanted, who)],
@@ -127,6 +138,7 @@ def write_plan(
         "user_namespace": who.namespace,
         "seccomp": None if seccomp is None else str(seccomp),
         "status": status,
+        "gate": gate,
         "lock": None if lock is None else str(lock),
     }
     path.write_text(json.dumps(plan))
@@ -191,7 +203,7 @@ def _chdir(wanted: Isolated) -> list[str]:
 
 def _options(wanted: Isolated, who: Owner, *, is_shell: bool) -> list[str]:
     options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
-    options += [] if wanted.has_network else ["--unshare-net"]
+    options += [] if wanted.network == "host" else ["--unshare-net"]
     if who.namespace is None:
         options += ["--unshare-user", "--uid", str(USER_ID), "--gid", str(USER_ID), "--cap-drop", "ALL"]
         options += ["--disable-userns"] if filter_program() is None else []

@@ -10,6 +10,7 @@ PLAN is a JSON file:
     user_namespace  /proc/PID/ns/user of a prepared namespace, or null
     seccomp         a file with a filter, or null
     status          number of an inherited file descriptor for bwrap's --json-status-fd, or null
+    gate            number of an inherited file descriptor: nothing runs before a byte can be read there; or null
     lock            a file to hold a shared lock on, while it lasts; null for a command
 
 With `lock` it is a shell: the command runs on a new pseudo-terminal of its own and this process carries bytes between
@@ -50,6 +51,9 @@ def main(path: str) -> int:
     if told is not None:
         kept.append(told)
         options = ["--json-status-fd", str(told), *options]
+    if plan["gate"] is not None:
+        kept.append(plan["gate"])
+        options = ["--block-fd", str(plan["gate"]), *options]
     arguments = _memory_file("\0".join(options).encode() + b"\0")
     kept.append(arguments)
     program, *command = plan["argv"]

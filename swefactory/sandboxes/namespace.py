@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
@@ -25,17 +26,21 @@ from swefactory.protocols import (
     INPUTS_DIR,
     PROJECT_DIR,
     RESULTS_DIR,
+    DiskUse,
     EnvironmentSpec,
     Materialised,
     Sandbox,
     SandboxSpec,
     UvRun,
 )
+from swefactory.sandboxes.disk_budget import admit
 from swefactory.sandboxes.groups import Group, find_group, make_group
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Owner, obstacle, owner
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
+from swefactory.sandboxes.system_packages import require_packages
+from swefactory.sandboxes.venv_store import VenvStore
 from swefactory.sandboxes.venvs import Venvs, hidden_packages, interpreter_of
 
 _WRITABLE = {"testbed": CHECKOUT_DIR, "results": RESULTS_DIR, "tmp": "/tmp", "home": "/home"}  # noqa: S108
@@ -63,11 +68,15 @@ class NamespaceBackend:
         build_timeout_s: float = 1800,
         uv_cache: Path | None = None,
         use_control_groups: bool = True,
+        disk_budget_bytes: int = 0,
     ) -> None:
         """`uv_cache` is for this backend alone: as root its files are given to a host uid that only builds."""
         self._cache = cache_dir.resolve()
         self._extra_folders = tuple(extra_interpreter_folders)
-        self._venvs = Venvs(self._cache, (uv_cache or self._cache / "uv").resolve(), build_timeout_s)
+        self._disk_budget_bytes = disk_budget_bytes
+        store = (uv_cache or self._cache / "uv").resolve()
+        self._kept = VenvStore(self._cache / "environments", store, (self._cache / "resolver",))
+        self._venvs = Venvs(self._cache, store, build_timeout_s)
         self._resolutions = Resolutions(self._cache / "resolver")
         self._use_control_groups = use_control_groups
         self._lock = threading.Lock()
@@ -89,7 +98,25 @@ class NamespaceBackend:
     def materialise(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend. The locator is the environment's folder."""
         self._require()
-        return self._venvs.materialise(spec, self._found())
+        require_packages(f"environment {spec.digest}", spec.system_packages)
+        with self._kept.locks.used(spec.digest):
+            if not self._venvs.stands(spec):
+                admit(self, self._disk_budget_bytes)
+            made = self._venvs.materialise(spec, self._found())
+            unique, shared = self._kept.size(spec.digest) if made.built else (0, 0)
+        return replace(made, unique_bytes=unique, shared_bytes=shared)
+
+    def disk_use(self) -> DiskUse:
+        """See EnvironmentStore."""
+        return self._kept.disk_use()
+
+    def evict(self, digest: str) -> bool:
+        """See EnvironmentStore."""
+        return self._kept.evict(digest)
+
+    def drop_caches(self) -> int:
+        """See EnvironmentStore."""
+        return self._kept.drop_caches()
 
     def run_uv(
         self,
@@ -110,11 +137,11 @@ class NamespaceBackend:
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
         self._require()
-        environment = Path(self.materialise(spec.environment).locator)
         folder = self._cache / "sandboxes" / f"{_safe(spec.label)}~{secrets.token_hex(6)}"
         group = make_group(folder.name, spec.limits) if self._use_control_groups else None
         try:
-            with owner() as who, _held(folder):
+            with self._kept.locks.used(spec.environment.digest), owner() as who, _held(folder):
+                environment = Path(self.materialise(spec.environment).locator)
                 _furnish(folder, spec, who)
                 mounts, hidden = _mounts(folder, environment)
                 wanted = Isolated((), mounts, spec.limits, hidden=hidden, group=group)
@@ -136,6 +163,7 @@ class NamespaceBackend:
                 _remove(folder, find_group(folder.name))
                 n_removed += 1
         self._venvs.sweep()
+        self._kept.sweep()
         self._resolutions.sweep()
         return n_removed
 

@@ -31,11 +31,14 @@ from swefactory.protocols import CommandResult, Limits, UvRun
 from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolated_commands import run_isolated
-from swefactory.sandboxes.isolation import BUILDER_UID, Isolated, Mount, Owner, owner
+from swefactory.sandboxes.isolation import BUILDER_UID, Isolated, Mount, Network, Owner, owner
+from swefactory.sandboxes.python27 import is_described, write_description
+from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 WRITTEN_BYTES = 8 * 2**20  # no lock is longer
 BUILDS = "builds-v0"  # below uv's cache, where it makes the environments of builds
 _UV, _WORK, _CACHE, _LINKS = "/opt/uv/uv", "/opt/work", "/opt/cache", "/opt/links"
+_UV27 = "/opt/uv27"
 _BARRED = re.compile(rf"(Read-only file system|Permission denied).*{BUILDS}|{BUILDS}.*(Read-only|Permission)")
 _GIB = 2**30
 _LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=2 * _GIB, disk_bytes=8 * _GIB, output_bytes=2**20)
@@ -66,7 +69,7 @@ class Resolutions:
     ) -> UvRun:
         """See SandboxBackend.run_uv."""
         deadline = time.monotonic() + timeout_s
-        argv = [*arguments, "--python", str(interpreter.path)]
+        argv = [*arguments, "--python", _program(interpreter)]
         if self._bar_holds(interpreter):
             barred = self._barred(argv, files, writes, interpreter, timeout_s)
             if not is_barred(barred.result):
@@ -120,7 +123,7 @@ class Resolutions:
             who.give(part / "cache")
             _open_to_all(part / "links")
             argv = ["pip", "compile", "in", "--no-index", "--find-links", _LINKS, "--color=never", "--quiet"]
-            argv += ["--python", str(interpreter.path)]
+            argv += ["--python", _program(interpreter)]
             uv = _isolated(argv, part, part / "cache", interpreter, with_secrets=False)
             mounts = (*uv.mounts, Mount(part / "links", _LINKS))
             result = _run(part, replace(uv, mounts=mounts, hidden=(f"{_CACHE}/{self.builds}",)), who, 60)
@@ -154,14 +157,23 @@ def is_barred(result: CommandResult) -> bool:
     return result.exit_code not in (0, None) and _BARRED.search(result.output.decode(errors="replace")) is not None
 
 
+def _program(interpreter: Interpreter) -> str:
+    """What uv is told to resolve for."""
+    return f"{_UV27}/python" if is_described(interpreter.version) else str(interpreter.path)
+
+
 def _isolated(
     argv: Sequence[str], part: Path, cache: Path, interpreter: Interpreter, *, with_secrets: bool
 ) -> Isolated:
     import uv
 
     settings = network_settings(with_secrets=with_secrets)
+    network: Network = "host" if with_secrets or shared_because(settings.env) else "user"
     (part / "tmp").mkdir()
     prefix = interpreter.prefix
+    described = part / "uv27"
+    if is_described(interpreter.version):
+        write_description(described, str(interpreter.path))
     mounts = (
         Mount(part / "tmp", "/tmp", writable=True),  # noqa: S108 - a private one, inside
         Mount(part / "work", _WORK, writable=True),
@@ -169,10 +181,12 @@ def _isolated(
         Mount(Path(uv.find_uv_bin()), _UV),
         *settings.mounts,
         *(() if prefix.is_relative_to("/usr") else (Mount(prefix, str(prefix)),)),
+        *((Mount(described, _UV27),) if described.exists() else ()),
+        *((Mount(write_resolver(part), "/etc/resolv.conf"),) if network == "user" else ()),
     )
     env = {**settings.env, "UV_CACHE_DIR": _CACHE, "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     env |= {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108
-    return Isolated((_UV, *argv), mounts, _LIMITS, env=env, cwd=_WORK, has_network=True)
+    return Isolated((_UV, *argv), mounts, _LIMITS, env=env, cwd=_WORK, network=network)
 
 
 def _run(part: Path, uv: Isolated, who: Owner, timeout_s: float) -> CommandResult:

@@ -219,13 +219,19 @@ def _build(session: Session, environment_id: int, output: EnvironmentOutput) -> 
                 sandbox=output.sandbox,
                 locator=made.locator,
                 size_bytes=made.size_bytes,
+                unique_bytes=made.unique_bytes,
+                shared_bytes=made.shared_bytes,
                 duration_s=made.duration_s,
+                last_used_at=datetime.now(UTC),
             ),
         )
-    elif made.built:
+        return
+    row.last_used_at, row.evicted_at = datetime.now(UTC), None
+    if made.built:
+        row.unique_bytes, row.shared_bytes = made.unique_bytes, made.shared_bytes
         row.locator, row.size_bytes, row.duration_s = made.locator, made.size_bytes, made.duration_s
         row.built_at = datetime.now(UTC)
-        session.add(row)
+    session.add(row)
 
 
 def _artifact(session: Session, ref: ArtifactRef) -> None:

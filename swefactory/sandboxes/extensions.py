@@ -1,0 +1,151 @@
+"""Builds the extension modules of a checkout. One property: the checkout stays the only copy of the project's sources.
+
+The project's own build code runs in an ordinary sandbox: no network, no secret, and for its environment the build
+requirements, locked and shared like any other. What comes out is the compiled modules alone, which are laid over a copy
+of the same sources; see images/build_extensions.py.
+
+    CACHE/extensions/HEX.tar     the modules built from one state of the sources; HEX over all that can change them
+"""
+
+import hashlib
+import io
+import os
+import secrets
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from db.models import RejectReason
+from swefactory.errors import Rejected
+from swefactory.image_files import image_file
+from swefactory.protocols import PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
+
+_TAR = "/opt/results/extensions.tar"
+_TAR_BYTES = 512 * 2**20
+_TAIL_BYTES = 4000
+# Of the rest of a checkout, what a build reads: sources in Python can be its code, but rarely change what is compiled.
+_COMPILED = (
+    ".c",
+    ".cc",
+    ".cpp",
+    ".cxx",
+    ".h",
+    ".hh",
+    ".hpp",
+    ".inc",
+    ".pyx",
+    ".pxd",
+    ".pxi",
+    ".pyf",
+    ".f",
+    ".f90",
+    ".s",
+)
+_BUILD_FILES = (
+    "setup.py",
+    "setup.cfg",
+    "pyproject.toml",
+    "meson.build",
+    "meson_options.txt",
+    "CMakeLists.txt",
+    "build.py",
+)
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """Compiled modules, by their place in the checkout. `log` is empty when they had been built before."""
+
+    files: Mapping[str, bytes]
+    log: str = ""
+
+    def lay_over(self, checkout: Path) -> None:
+        """Writes the modules into a copy of the sources they were built from; never through a link."""
+        for path, content in sorted(self.files.items()):
+            target = checkout / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(checkout.resolve()):
+                raise Rejected(
+                    RejectReason.BUILD_FAILED, f"the build put {path} behind a link that leaves the checkout"
+                )
+            target.unlink(missing_ok=True)
+            target.write_bytes(content)
+            target.chmod(0o755)
+
+
+@dataclass(frozen=True)
+class ExtensionBuild:
+    """What to build: the tree, the environment of its build requirements, and variables such as a pretended version."""
+
+    environment: EnvironmentSpec
+    tree: Path
+    source_roots: Sequence[str] = (".",)
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    timeout_s: float = 1800
+    label: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of everything that can change what is built."""
+        found = hashlib.sha256(f"swefactory extensions 1\n{self.environment.digest}\n".encode())
+        found.update(image_file("build_extensions.py").read_bytes())
+        found.update(repr((tuple(self.source_roots), sorted(self.env.items()))).encode())
+        for path in sorted(_inputs(self.tree)):
+            content = (self.tree / path).read_bytes()
+            found.update(f"\n{path}\n{len(content)}\n".encode(errors="surrogateescape") + content)
+        return found.hexdigest()
+
+
+def build_extensions(backend: SandboxBackend, build: ExtensionBuild, cache: Path) -> Extensions:
+    """Raises Rejected(BUILD_FAILED), with the end of the build's log, and what opening a sandbox raises."""
+    kept = cache / "extensions" / f"{build.key}.tar"
+    if kept.exists():
+        return Extensions(_modules(kept.read_bytes()))
+    tar, log = _built(backend, build)
+    files = _modules(tar)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_name(f".{secrets.token_hex(6)}.part")
+    part.write_bytes(tar)
+    part.rename(kept)
+    return Extensions(files, log)
+
+
+def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
+    spec = SandboxSpec(build.environment, build.tree, limits=build.limits, label=build.label)
+    with backend.open(spec) as sandbox:
+        sandbox.write("/opt/results/build_extensions.py", image_file("build_extensions.py").read_bytes())
+        argv = [PYTHON, "/opt/results/build_extensions.py", _TAR, *build.source_roots]
+        result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env)
+        log = result.output.decode(errors="replace").strip()
+        if result.exit_code != 0:
+            how = "time ran out" if result.timed_out else f"it ended with {result.exit_code}"
+            raise Rejected(RejectReason.BUILD_FAILED, f"the project's own build failed: {how}\n{log[-_TAIL_BYTES:]}")
+        return sandbox.read(_TAR, _TAR_BYTES), log
+
+
+def _modules(tar: bytes) -> dict[str, bytes]:
+    """The plain files of what a build left; it may have written anything there."""
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+            for member in archive:
+                path = PurePosixPath(member.name)
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None or path.is_absolute() or ".." in path.parts or path.suffix not in (".so", ".pyd"):
+                    detail = f"the build left {member.name!r:.200} in place of an extension module"
+                    raise Rejected(RejectReason.BUILD_FAILED, detail)
+                files[str(path)] = content.read()
+    except tarfile.TarError as error:
+        raise Rejected(RejectReason.BUILD_FAILED, f"the build left no readable modules: {error}") from error
+    return files
+
+
+def _inputs(tree: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(tree):
+        folders[:] = [name for name in folders if name not in (".git", "build", "dist")]
+        for name in names:
+            path = Path(folder) / name
+            if (name.lower().endswith(_COMPILED) or name in _BUILD_FILES) and path.is_file() and not path.is_symlink():
+                yield path.relative_to(tree).as_posix()

@@ -1,0 +1,160 @@
+"""One try at filling a virtual environment with uv. One property: foreign code runs in `sources` alone, cut off.
+
+`wheels` runs none of it and has uv's shared cache and the index's credentials. `sources` runs it with neither, with a
+network that does not lead to this machine (see user_network.py).
+"""
+
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from db.models import RejectReason
+from swefactory.errors import InfrastructureError, Rejected
+from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
+from swefactory.sandboxes.build_faults import is_network_fault, needs_source
+from swefactory.sandboxes.build_tries import BuildTry
+from swefactory.sandboxes.index_settings import network_settings
+from swefactory.sandboxes.interpreters import Interpreter
+from swefactory.sandboxes.isolated_commands import run_isolated
+from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
+from swefactory.sandboxes.python27 import compile_argv, is_described, write_description
+from swefactory.sandboxes.user_network import shared_because, write_resolver
+
+_STORE = "/opt/store"
+_UV, _UV27 = "/opt/uv/uv", "/opt/uv27"
+_LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
+_GIB = 2**30
+_LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
+_PTH = "import site; site.addsitedir('/opt/project')\n"
+
+
+@dataclass(frozen=True)
+class VenvBuild:
+    """One try at one environment, in the folder `part`."""
+
+    store: Path
+    timeout_s: float
+    spec: EnvironmentSpec
+    interpreter: Interpreter
+    part: Path
+    who: Owner
+
+    def wheels(self) -> str | None:
+        """Installs from wheels alone; None when the lock needs a source distribution. Raises as materialise."""
+        inside = f"{_STORE}/.parts/{self.part.name}/work"
+        store = Mount(self.store, _STORE, writable=True)
+        # uv's own environment here may hold credentials of an index: none but uv runs in this try.
+        uv = self._uv(store, _STORE, inside, with_secrets=True)
+        result = self._install(uv, inside, ["--no-build"])
+        if result.exit_code == 0:
+            self._compile()
+            return text_of(result)
+        if needs_source(text_of(result)):
+            return None
+        raise failure(self.spec, result)
+
+    def sources(self, how: BuildTry) -> CommandResult:
+        """Installs, building what has no wheel, with a cache of its own."""
+        # Not the part itself: it holds the plans of the steps that follow.
+        work = Mount(self.part / "work", _STORE, writable=True)
+        uv = self._uv(work, f"{_STORE}/cache", _STORE, with_secrets=False)
+        constraints = self.part / "constraints.txt"
+        constraints.write_text(how.constraint)
+        open_to_all(constraints)
+        uv = replace(uv, mounts=(*uv.mounts, Mount(constraints, _CONSTRAINTS)))
+        result = self._install(uv, _STORE, ["--build-constraints", _CONSTRAINTS, *how.options])
+        if result.exit_code == 0:
+            self._compile()
+        return result
+
+    def _uv(self, mount: Mount, cache: str, inside: str, *, with_secrets: bool) -> Isolated:
+        import uv
+
+        settings = network_settings(with_secrets=with_secrets)
+        network: Network = "host" if with_secrets or shared_because(settings.env) else "user"
+        resolver = (Mount(write_resolver(self.part), "/etc/resolv.conf"),) if network == "user" else ()
+        lock = self.part / "lock.txt"
+        lock.write_text(self.spec.lock)
+        program = Mount(Path(uv.find_uv_bin()), _UV)
+        mounts = (mount, program, Mount(lock, _LOCK), *self._interpreter(), *settings.mounts, *resolver)
+        env = {**settings.env, "UV_CACHE_DIR": cache, "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+        env |= {"HOME": "/tmp", "UV_LINK_MODE": "hardlink"}  # noqa: S108 - a private one, inside
+        return Isolated((), mounts, _LIMITS, env=env, cwd="/", network=network)
+
+    def _install(self, uv: Isolated, inside: str, options: list[str]) -> CommandResult:
+        for name in ("env", "cache"):
+            (self.part / "work" / name).mkdir()
+        open_to_all(self.part / "lock.txt", self.part / "work", self.part / "work" / "env")
+        self.who.give(self.part / "work")
+        python = f"{_UV27}/python" if self._is_described else str(self.interpreter.path)
+        venv = [_UV, "venv", "--relocatable", "--no-project", "--allow-existing"]
+        result = self._run(uv, [*venv, "--python", python, f"{inside}/env"])
+        if result.exit_code != 0:
+            return result
+        packages = f"{inside}/env/lib/python{self.interpreter.version}/site-packages"
+        self._run(uv, ["/usr/bin/tee", f"{packages}/_swefactory.pth"], _PTH)
+        install = [_UV, "pip", "install", "--require-hashes", "--no-deps", *options]
+        return self._run(uv, [*install, "--python", f"{inside}/env/bin/python", "--requirement", _LOCK])
+
+    def _compile(self) -> None:
+        """A file that does not compile is none of our business: templates, other versions' syntax."""
+        env = self.part / "work" / "env"
+        require_folder(env)
+        here = Mount(env, ENVIRONMENT_DIR, writable=True)
+        offline = Isolated((), (here, *self._interpreter()), _LIMITS, cwd="/")
+        program = str(self.interpreter.path)
+        if self._is_described:
+            finished = self._run(offline, ["/bin/sh", f"{_UV27}/finish.sh", program, ENVIRONMENT_DIR])
+            if finished.exit_code != 0:
+                raise failure(self.spec, finished)
+        self._run(offline, compile_argv(program, self.interpreter.version, f"{ENVIRONMENT_DIR}/lib"))
+
+    @property
+    def _is_described(self) -> bool:
+        return is_described(self.interpreter.version)
+
+    def _interpreter(self) -> tuple[Mount, ...]:
+        """Its installation, and what lets uv use one that it does not know."""
+        prefix = self.interpreter.prefix
+        mounts = () if prefix.is_relative_to("/usr") else (Mount(prefix, str(prefix)),)
+        if not self._is_described:
+            return mounts
+        described = self.part / "uv27"
+        if not described.exists():
+            write_description(described, str(self.interpreter.path))
+        return (*mounts, Mount(described, _UV27))
+
+    def _run(self, isolated: Isolated, argv: list[str], stdin: str = "") -> CommandResult:
+        tmp = self.part / "tmp"
+        tmp.mkdir(exist_ok=True)
+        self.who.give(tmp)
+        mounts = (Mount(tmp, "/tmp", writable=True), *isolated.mounts)  # noqa: S108 - a private one, inside
+        command = replace(isolated, argv=tuple(argv), mounts=mounts)
+        timeout_s = self.timeout_s
+        return run_isolated(
+            self.part, command, self.who, timeout_s=timeout_s, watched=[self.part], stdin=stdin.encode()
+        )
+
+
+def failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
+    text = text_of(result)
+    if result.timed_out:
+        return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
+    if is_network_fault(text):
+        return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
+    return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
+
+
+def require_folder(path: Path) -> None:
+    """What a build left as its environment must be a folder: behind a link, all of the host could be shown."""
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        raise Rejected(RejectReason.BUILD_FAILED, "the build put something else in place of its environment's folder")
+
+
+def open_to_all(*paths: Path) -> None:
+    for path in paths:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def text_of(result: CommandResult) -> str:
+    return result.output.decode(errors="replace").strip()
