@@ -2,7 +2,7 @@
 for again in smaller parts before it counts as an outage.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import batched
@@ -30,6 +30,7 @@ from swefactory.sources.payloads import (
 )
 
 _TOO_MUCH = ("something went wrong", "timeout", "timedout", "resource_limits_exceeded")
+_LIMIT_PAUSE_S = 60.0
 _ISSUES_AT_ONCE = 50  # two connections each: one point
 
 
@@ -146,30 +147,22 @@ class GitHubQueries:
     def _complaint(self, name: str, answer: Json) -> Exception:
         said = "; ".join(f"{text_of(e, 'type')} {text_of(e, 'message')}".strip() for e in _errors(answer))
         where, lower = self._client.base_url, said.lower()
-        rules: tuple[tuple[tuple[str, ...], Callable[[], Exception]], ...] = (
-            (("not_found", "could not resolve to a repository"), lambda: _absent(self._client.absent(name))),
-            (("rate_limited", "rate limit"), lambda: Transient(_LIMITED.format(name), 60)),
-            (("cursor",), lambda: _StaleCursor(said)),
-            (_TOO_MUCH, lambda: TooMuch(f"{where} gave nothing of {name}: {said}; asked again later", PAUSE_S)),
-        )
-        for signs, error in rules:
-            if any(sign in lower for sign in signs):
-                return error()
-        if not said:
-            return TooMuch(f"{where} gave nothing of {name}: {str(answer)[:80]!r} is not GitHub's GraphQL; is "
-                           "SWEFACTORY_GITHUB_URL right? asked again later", PAUSE_S)  # fmt: skip
-        return InfrastructureError(f"{where} cannot list the pull requests of {name}: {said}")
+        if "not_found" in lower or "could not resolve to a repository" in lower:
+            return Rejected(RejectReason.REPOSITORY_NOT_FOUND, self._client.absent(name))
+        if "rate_limited" in lower or "rate limit" in lower:
+            return Transient(f"GitHub's rate limit is reached while crawling {name}; goes on later", _LIMIT_PAUSE_S)
+        if "cursor" in lower:
+            return _StaleCursor(said)
+        if any(sign in lower for sign in _TOO_MUCH):
+            return TooMuch(f"{where} gave nothing of {name}: {said}; asked again later", PAUSE_S)
+        if said:
+            return InfrastructureError(f"{where} cannot list the pull requests of {name}: {said}")
+        what = f"{str(answer)[:80]!r} is not GitHub's GraphQL; is SWEFACTORY_GITHUB_URL right?"
+        return TooMuch(f"{where} gave nothing of {name}: {what} asked again later", PAUSE_S)
 
 
 class _StaleCursor(Exception):
     """GitHub does not know this cursor any more."""
-
-
-_LIMITED = "GitHub's rate limit is reached while crawling {}; goes on later"
-
-
-def _absent(message: str) -> Rejected:
-    return Rejected(RejectReason.REPOSITORY_NOT_FOUND, message)
 
 
 def _errors(answer: Json) -> list[Json]:
