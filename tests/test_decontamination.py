@@ -46,7 +46,7 @@ def test_the_delivered_lists_have_as_many_rows_as_published() -> None:
     assert counts == {
         "swe-bench-lite": (323, 323),  # test 300 and dev 23
         "swe-bench-verified": (500, 500),
-        "swe-bench-dev": (167, 225),
+        "swe-bench-dev": (225, 225),
     }
 
 
@@ -77,19 +77,34 @@ def replace_name(row: Row) -> Row:
     return row.model_copy(update={"benchmark": ""})
 
 
-def test_where_instances_are_missing_the_whole_repository_counts() -> None:
+def test_the_dev_split_is_listed_whole_by_repository() -> None:
     dev = next(known for known in load_lists() if known.id.name == "swe-bench-dev")
-    published = {
+    assert Counter(row.repo for row in dev.rows) == {
         "marshmallow-code/marshmallow": 9, "pvlib/pvlib-python": 63, "pydicom/pydicom": 56, "pylint-dev/astroid": 31,
         "pyvista/pyvista": 16, "sqlfluff/sqlfluff": 50,
     }  # fmt: skip
-    assert sum(published.values()) == dev.n_published
-    listed = Counter(row.repo for row in dev.rows)
-    assert {repo for repo, n in published.items() if listed[repo] < n} == dev.incomplete_repositories
-    verdict = check(replace(STRANGER, repository="PyDicom/pydicom"), [dev])
+    assert not any(known.incomplete_repositories for known in load_lists())
+    assert Counter(bool(row.base_commit) for row in dev.rows) == {True: 202, False: 23}  # no guesses
+
+
+def test_an_instance_of_the_dev_split_is_known_without_its_base_commit() -> None:
+    dev = next(known for known in load_lists() if known.id.name == "swe-bench-dev")
+    bare = next(row for row in dev.rows if not row.base_commit)
+    verdict = check(replace(STRANGER, repository=bare.repo.upper(), number=bare.pull_number), [dev])
+    assert [(match.kind, match.instance_id) for match in verdict.matched] == [
+        (MatchKind.PULL_REQUEST, bare.instance_id)
+    ]
+    assert check(replace(STRANGER, repository=bare.repo), [dev]).is_clean
+
+
+def test_where_instances_are_missing_the_whole_repository_counts(tmp_path: Path) -> None:
+    (partial,) = BenchmarkList.load([made(tmp_path, INSTANCE, n_published=3, incomplete=["acme/tool"])])
+    verdict = check(replace(STRANGER, repository="Acme/tool"), [partial])
     assert [match.kind for match in verdict.matched] == [MatchKind.REPOSITORY]
-    assert "167 of 225" in str(verdict)
-    assert check(replace(STRANGER, repository="pyvista/pyvista"), [dev]).is_clean
+    assert "1 of 3" in str(verdict)
+    assert check(STRANGER, [partial]).is_clean
+    fork = replace(STRANGER, fork_root="Acme/tool")
+    assert [match.kind for match in check(fork, [partial]).matched] == [MatchKind.REPOSITORY]
 
 
 def test_no_two_different_delivered_issues_read_the_same() -> None:
@@ -218,7 +233,7 @@ def test_a_list_that_cannot_be_read_stops_the_run(tmp_path: Path, kind: str) -> 
 def test_more_lists_are_added_and_replace_delivered_ones_by_name(tmp_path: Path) -> None:
     mine, dev = made(tmp_path, INSTANCE), made(tmp_path, INSTANCE, name="swe-bench-dev")
     assert [known.id.name for known in load_lists(f"{mine}:{dev}")] == ["mine", *SHIPPED]
-    assert not load_lists(f"{mine}:{dev}")[1].incomplete_repositories
+    assert [row.instance_id for row in load_lists(f"{mine}:{dev}")[1].rows] == ["acme__tool-421"]
     (tmp_path / "again").mkdir()
     with pytest.raises(UsageError, match="two benchmark lists are called 'mine'"):
         load_lists(f"{mine}:{made(tmp_path / 'again', INSTANCE)}")
