@@ -1,7 +1,7 @@
 """What does mining a repository cost, and how much of what is known is found? One property: nothing outside a temporary
 home is written.
 
-    python benchmarks/mining/crawl.py --github-url URL --candidates FILE [--limit N] [--json] OWNER/NAME…
+    python benchmarks/mining/crawl.py --github-url URL --candidates FILE [--limit N] [--only-known] [--json] OWNER/NAME…
 
 Crawls each repository twice and runs the candidate stage in between. FILE holds one known pull request a line: repo,
 pr_number, base_sha, merge_kind and linked_issues (number, how). Each that is not agreed with is listed with what was
@@ -75,7 +75,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Report:
-    """Of one repository. `signals` counts links by their sets of signals, `fates` candidate jobs by what they ended in."""
+    """Of one repository. `signals` counts links by their sets of signals, `fates` candidate jobs by how they ended."""
 
     repository: str
     first: Cost
@@ -92,6 +92,7 @@ def main() -> int:
     options.add_argument("--github-url", required=True)
     options.add_argument("--candidates", type=Path, help="known pull requests, a JSON object a line")
     options.add_argument("--limit", type=int, help="pull requests with tests to take of each repository")
+    options.add_argument("--only-known", action="store_true", help="ask for the known pull requests by their numbers")
     options.add_argument("--json", action="store_true", help="print JSON in place of tables")
     options.add_argument("repositories", nargs="+", metavar="OWNER/NAME")
     args = options.parse_args()
@@ -106,7 +107,13 @@ def main() -> int:
         )
         engine = make_engine(settings.catalog_url)
         upgrade(engine)
-        reports = [_mine(settings, engine, name, args.limit, known) for name in args.repositories]
+        reports = [
+            _mine(
+                _Subject(settings, engine, name, args.limit, args.only_known),
+                [one for one in known if one["repo"] == name],
+            )
+            for name in args.repositories
+        ]
         engine.dispose()
     if args.json:
         print(json.dumps([asdict(report) for report in reports], indent=1))
@@ -115,58 +122,71 @@ def main() -> int:
     return 0
 
 
-def _mine(settings: Settings, engine: Engine, name: str, limit: int | None, known: Sequence[Json]) -> Report:
-    first = _crawl(settings, engine, name, limit)
+@dataclass(frozen=True)
+class _Subject:
+    settings: Settings
+    engine: Engine
+    name: str
+    limit: int | None
+    only_known: bool
+
+    @property
+    def source(self) -> SourceKind:
+        return SourceKind.GH_ARCHIVE if self.only_known else SourceKind.GITHUB
+
+
+def _mine(subject: _Subject, known: Sequence[Json]) -> Report:
+    numbers = [one["pr_number"] for one in known] if subject.only_known else []
+    first = _crawl(subject, numbers)
     started = time.monotonic()
-    _run(settings, engine, StageName.CANDIDATE)
+    _run(subject, StageName.CANDIDATE)
     candidate_stage_s = time.monotonic() - started
-    second = _crawl(settings, engine, name, limit)
-    with session(engine, writing=False) as db:
-        repository = db.exec(select(Repository).where(Repository.name == name)).one()
+    second = _crawl(subject, numbers)
+    with session(subject.engine, writing=False) as db:
+        repository = db.exec(select(Repository).where(Repository.name == subject.name)).one()
         assert repository.id is not None
         instances = db.exec(select(TaskInstance).where(TaskInstance.repository_id == repository.id)).all()
-        links = db.exec(
-            select(PullRequestIssue.signals).join(PullRequest).where(PullRequest.repository_id == repository.id)
-        ).all()
+        pulls = select(PullRequestIssue.signals).join(PullRequest)
+        links = db.exec(pulls.where(PullRequest.repository_id == repository.id)).all()
         fates = db.exec(
             select(Job.state, Job.reason)
             .join(PullRequest, PullRequest.id == Job.subject_id)  # type: ignore[arg-type]
             .where(Job.stage == StageName.CANDIDATE, PullRequest.repository_id == repository.id)
         ).all()
     return Report(
-        repository=name,
+        repository=subject.name,
         first=first,
         second=second,
         candidate_stage_s=candidate_stage_s,
         n_candidates=len(instances),
         signals=dict(Counter(" + ".join(signals) for signals in links).most_common()),
         fates=dict(Counter(reason.value if reason else state.value for state, reason in fates).most_common()),
-        agreement=_agreement(engine, repository.id, [one for one in known if one["repo"] == name]),
+        agreement=_agreement(subject.engine, repository.id, known),
     )
 
 
-def _crawl(settings: Settings, engine: Engine, name: str, limit: int | None) -> Cost:
-    before = _counters(engine, name)
-    with session(engine) as db:
-        admin.add_repository(db, name, limit=limit)
+def _crawl(subject: _Subject, numbers: Sequence[int]) -> Cost:
+    before = _counters(subject)
+    with session(subject.engine) as db:
+        admin.add_repository(db, subject.name, source=subject.source, limit=subject.limit, numbers=numbers)
     started = time.monotonic()
-    _run(settings, engine, StageName.CRAWL)
+    _run(subject, StageName.CRAWL)
     duration_s = time.monotonic() - started
-    counted = (now - then for now, then in zip(_counters(engine, name), before, strict=True))
+    counted = (now - then for now, then in zip(_counters(subject), before, strict=True))
     return Cost(*counted, duration_s)
 
 
-def _counters(engine: Engine, name: str) -> tuple[int, int, int, int]:
-    with session(engine, writing=False) as db:
-        row = db.exec(
-            select(Crawl).join(Repository).where(Repository.name == name, Crawl.source == SourceKind.GITHUB)
-        ).first()
+def _counters(subject: _Subject) -> tuple[int, int, int, int]:
+    with session(subject.engine, writing=False) as db:
+        of_name = select(Crawl).join(Repository).where(Repository.name == subject.name)
+        row = db.exec(of_name.where(Crawl.source == subject.source)).first()
         return (row.n_examined, row.n_graphql_points, row.n_rest, row.n_rest_free) if row else (0, 0, 0, 0)
 
 
-def _run(settings: Settings, engine: Engine, stage: StageName) -> None:
+def _run(subject: _Subject, stage: StageName) -> None:
     """Raises where a job could not be done: half a crawl has no cost worth telling."""
-    summary = run_embedded(settings, engine, stages=[stage])
+    engine = subject.engine
+    summary = run_embedded(subject.settings, engine, stages=[stage])
     counts = jobs.counts(engine)
     if summary.n_unfinished or counts.get((stage, JobState.DEAD)) or counts.get((StageName.CRAWL, JobState.REJECTED)):
         with session(engine, writing=False) as db:
