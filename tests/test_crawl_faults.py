@@ -124,7 +124,7 @@ def test_a_fault_once_at_each_endpoint_changes_nothing_of_what_is_mined(mine: Mi
     mine.check(*_everywhere(kind, 1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "slow"])  # after which nothing is asked again
 def test_nor_does_one_that_comes_twice_in_a_row(mine: Mine, kind: str) -> None:
     """Where it is not the repository's own address that says twice that there is none."""
     absent = {"404": ("facts", "refs"), "401": ("refs",)}
