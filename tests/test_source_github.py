@@ -378,7 +378,7 @@ def test_a_query_that_the_server_does_not_understand_is_our_fault(github: FakeGi
 
 def test_a_wrong_token_says_what_to_set(github: FakeGitHub) -> None:
     for call in ("repository", "pages"):
-        github.faults = [answer({"message": "Bad credentials"}, 401)]
+        github.faults = [answer({"message": "Bad credentials"}, 401)] * 2  # once is doubted
         with pytest.raises(UsageError, match="SWEFACTORY_GITHUB_TOKEN") as caught:
             _ = source(github).repository(NAME) if call == "repository" else every(github)
         assert "t0ken" not in str(caught.value)

@@ -69,8 +69,8 @@ class Limits:
             meter.recent.append(now)
             self.at_once[token] += 1
             self.most_at_once = max(self.most_at_once, self.at_once[token])
-            hit = self._hit(token, resource, meter)
-            self.hits[hit] += bool(hit)
+            if hit := self._hit(token, resource, meter):
+                self.hits[hit] += 1
             meter.used += not hit
             left = max(0, _LIMITS[resource] - meter.used)
             reset = int(meter.begun + _WINDOW_S) + 1
