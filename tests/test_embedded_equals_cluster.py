@@ -7,14 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import Engine, select
-from sqlmodel import SQLModel
 
 from db import jobs, queries
 from db.engine import session
@@ -23,31 +20,12 @@ from swefactory import admin
 from swefactory.config import Settings
 from swefactory.pipeline import run_embedded
 from swefactory.protocols import AgentSpec, SandboxBackend
+from tests.catalog_rows import contents
 from tests.catalogs import upgraded
 from tests.tally_history import ISSUES, NAME, VALIDATED, make_history
 
 _ROOT = Path(__file__).parent.parent
 _TIMEOUT_S = 300
-
-# What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
-# that of the first of them to be built, which is chance.
-_ASIDE = {"duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
-_KEYS = {  # how a row is named in place of its id
-    "repository": ("name",),
-    "crawl": ("repository_id", "source"),
-    "pull_request": ("repository_id", "number"),
-    "issue": ("repository_id", "number"),
-    "environment": ("digest",),
-    "task_instance": ("instance_id",),
-    "validation": ("task_instance_id", "number"),
-    "agent_config": ("digest",),
-    "rollout": ("task_instance_id", "agent_config_id", "replica"),
-    "test_run": ("validation_id", "rollout_id", "state", "number"),
-}
-_SUBJECTS = {
-    "crawl": "crawl", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
-    "rollout": "rollout", "grade": "rollout",
-}  # fmt: skip
 
 
 def queue_history(engine: Engine, history: Path) -> None:
@@ -141,47 +119,6 @@ def test_both_ways_leave_the_same_catalog(
         assert queries.run(engines[0], name) == queries.run(engines[1], name)
     for engine in engines:
         engine.dispose()
-
-
-# ---------------------------------------------------------------- comparing
-
-
-def contents(engine: Engine) -> dict[str, list[str]]:
-    """Each table's rows as sorted texts, with natural keys in place of ids."""
-    with engine.connect() as connection:
-        rows = {
-            name: [dict(row) for row in connection.execute(select(table)).mappings()]
-            for name, table in SQLModel.metadata.tables.items()
-        }
-    del rows["artifact"], rows["export"]  # named by hashes of logs; not made here
-    return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
-
-
-def comparable(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:
-    kept = without(row)
-    kept.pop("id", None)
-    if table == "job":
-        kept["subject_id"] = key_of(rows, _SUBJECTS[row["stage"].value], row["subject_id"])
-    for key in SQLModel.metadata.tables[table].foreign_keys:
-        column, target = key.parent.name, key.column.table.name
-        kept[column] = key_of(rows, target, row[column])
-    return kept
-
-
-def without(value: Any) -> Any:
-    """The value without what is left aside, at any depth."""
-    if not isinstance(value, dict):
-        return value
-    return {k: without(v) for k, v in value.items() if k not in _ASIDE and not isinstance(v, datetime)}
-
-
-def key_of(rows: dict[str, list[dict[str, Any]]], table: str, row_id: int | None) -> object:
-    """The natural key of a row, with its own foreign keys followed."""
-    if row_id is None:
-        return None
-    (row,) = (row for row in rows[table] if row["id"] == row_id)
-    whole = comparable(rows, table, row)
-    return tuple(str(whole[column]) for column in _KEYS[table])
 
 
 def test_the_comparison_sees_a_difference(catalog: Engine, tmp_path: Path) -> None:

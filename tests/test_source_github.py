@@ -378,7 +378,7 @@ def test_a_query_that_the_server_does_not_understand_is_our_fault(github: FakeGi
 
 def test_a_wrong_token_says_what_to_set(github: FakeGitHub) -> None:
     for call in ("repository", "pages"):
-        github.faults = [answer({"message": "Bad credentials"}, 401)]
+        github.faults = [answer({"message": "Bad credentials"}, 401)] * 2  # once is doubted
         with pytest.raises(UsageError, match="SWEFACTORY_GITHUB_TOKEN") as caught:
             _ = source(github).repository(NAME) if call == "repository" else every(github)
         assert "t0ken" not in str(caught.value)
@@ -403,11 +403,15 @@ def test_without_a_token_none_is_sent_and_a_limit_of_nothing_asks_for_one(github
 )
 def test_an_unknown_or_forbidden_repository_is_a_verdict(github: FakeGitHub, fault: Answer | None) -> None:
     api = source(github)
-    for call in (api.repository, lambda name: next(api.pages(name, None, None))):
-        github.faults = [fault] * 2 if fault else []
-        with pytest.raises(Rejected, match="acme/nothing") as caught:
-            call("acme/nothing")
-        assert caught.value.reason is RejectReason.REPOSITORY_NOT_FOUND
+    github.faults = [fault] * 2 if fault else []
+    with pytest.raises(Rejected, match="acme/nothing") as caught:
+        api.repository("acme/nothing")
+    assert caught.value.reason is RejectReason.REPOSITORY_NOT_FOUND
+
+
+def test_only_a_repositorys_own_address_says_that_there_is_none(github: FakeGitHub) -> None:
+    with pytest.raises(Transient, match="asked again later"):
+        next(source(github).pages("acme/nothing", None, None))
 
 
 def test_a_server_that_is_not_there_means_later() -> None:

@@ -28,6 +28,7 @@ PAUSE_S = 30.0  # after an outage
 _LIMIT_PAUSE_S = 60.0  # GitHub's rule where it names no time
 _PATIENCE_S = 2.0  # a wait up to this is slept, a longer one is the job's
 _LONGEST_WAIT_S = 3700.0  # GitHub's windows are an hour
+_DOUBTED = (401, 404)  # GitHub has been seen to lose a repository or a token for a moment: asked once more
 
 
 class TooMuch(Transient):
@@ -61,17 +62,18 @@ class GitHubClient:
         told, self._usage = self._usage, ApiUsage()
         return told
 
-    def get(self, subject: str, path: str, *, resource: str = "core") -> object:
+    def get(self, subject: str, path: str, *, resource: str = "core", is_verdict: bool = True) -> object:
         """JSON at `path`, free of quota when it has not changed. `subject`, a repository's name or what else is
-        asked for, chooses the credential and stands in messages."""
+        asked for, chooses the credential and stands in messages. That nothing is at `path` is the verdict that there
+        is no such repository, unless not `is_verdict`."""
         credential = pinned(self._pool, subject)
         known = self._answers.get(credential.name, path)
         reply = self._ask(credential, subject, "GET", path, resource, etag=known[0] if known else "")
-        if reply.status == 404:  # GitHub has been seen to lose a repository for a moment
+        if reply.status in _DOUBTED:
             reply = self._ask(credential, subject, "GET", path, resource)
         if reply.status == 304 and known:
             return _json(known[1].decode(), self._broken(subject))
-        self._check(credential, reply, subject, resource)
+        self._check(credential, reply, subject, resource, is_verdict)
         answer = _json(reply.text, self._broken(subject))
         if etag := reply.headers.get("etag"):
             self._answers.put(credential.name, path, etag, reply.text.encode())
@@ -83,11 +85,11 @@ class GitHubClient:
         address = self._requester(credential).graphql_url
         body = {"query": text, "variables": dict(variables)}
         reply = self._ask(credential, subject, "POST", address, "graphql", body)
-        if reply.status == 404:
+        if reply.status in _DOUBTED:
             reply = self._ask(credential, subject, "POST", address, "graphql", body)
         if reply.status in (502, 504):
             raise TooMuch(f"{self.base_url} answered {reply.status} for {subject}; asked again later", PAUSE_S)
-        self._check(credential, reply, subject, "graphql")
+        self._check(credential, reply, subject, "graphql", is_verdict=False)
         answer = as_object(_json(reply.text, self._broken(subject)))
         cost = object_of(object_of(answer, "data"), "rateLimit").get("cost")
         points = cost if isinstance(cost, int) else 1
@@ -169,7 +171,7 @@ class GitHubClient:
                 f"asked for {subject}: {error}; correct SWEFACTORY_GITHUB_URL ({self.base_url})"
             ) from error
 
-    def _check(self, credential: Credential, reply: _Reply, subject: str, resource: str) -> None:
+    def _check(self, credential: Credential, reply: _Reply, subject: str, resource: str, is_verdict: bool) -> None:
         """Raises what a status of 400 and more means."""
         if reply.status < 400:
             return
@@ -186,6 +188,12 @@ class GitHubClient:
             raise _limited(subject, wait_s)
         if reply.status >= 500:
             raise Transient(f"{self.base_url} answered {reply.status} for {subject}; asked again later", PAUSE_S)
+        if reply.status in (404, 410) and not is_verdict:
+            raise Transient(
+                f"{self.base_url} answered {reply.status} for a part of {subject}; is SWEFACTORY_GITHUB_URL right? "
+                "asked again later",
+                PAUSE_S,
+            )
         if reply.status in (404, 410):
             raise Rejected(RejectReason.REPOSITORY_NOT_FOUND, self.absent(subject))
         if reply.status in (403, 451):

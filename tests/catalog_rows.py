@@ -1,0 +1,94 @@
+"""Catalogs compared row by row. One property: two that were filled in another order compare as equal.
+
+Ids give way to natural keys; times and what depends on chance are left aside.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlmodel import SQLModel
+
+# What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
+# that of the first of them to be built, which is chance.
+_ASIDE = {"duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
+_KEYS = {  # how a row is named in place of its id
+    "repository": ("name",),
+    "crawl": ("repository_id", "source"),
+    "pull_request": ("repository_id", "number"),
+    "issue": ("repository_id", "number"),
+    "environment": ("digest",),
+    "task_instance": ("instance_id",),
+    "validation": ("task_instance_id", "number"),
+    "agent_config": ("digest",),
+    "rollout": ("task_instance_id", "agent_config_id", "replica"),
+    "test_run": ("validation_id", "rollout_id", "state", "number"),
+}
+_SUBJECTS = {
+    "crawl": "crawl", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
+    "rollout": "rollout", "grade": "rollout",
+}  # fmt: skip
+
+
+def contents(engine: Engine) -> dict[str, list[str]]:
+    """Each table's rows as sorted texts, with natural keys in place of ids."""
+    with engine.connect() as connection:
+        rows = {
+            name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for name, table in SQLModel.metadata.tables.items()
+        }
+    del rows["artifact"], rows["export"]  # named by hashes of logs; not made here
+    return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
+
+
+def comparable(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:
+    kept = without(row)
+    kept.pop("id", None)
+    if table == "job":
+        kept["subject_id"] = key_of(rows, _SUBJECTS[row["stage"].value], row["subject_id"])
+    for key in SQLModel.metadata.tables[table].foreign_keys:
+        column, target = key.parent.name, key.column.table.name
+        kept[column] = key_of(rows, target, row[column])
+    return kept
+
+
+def without(value: Any) -> Any:
+    """The value without what is left aside, at any depth."""
+    if not isinstance(value, dict):
+        return value
+    return {k: without(v) for k, v in value.items() if k not in _ASIDE and not isinstance(v, datetime)}
+
+
+def key_of(rows: dict[str, list[dict[str, Any]]], table: str, row_id: int | None) -> object:
+    """The natural key of a row, with its own foreign keys followed."""
+    if row_id is None:
+        return None
+    (row,) = (row for row in rows[table] if row["id"] == row_id)
+    whole = comparable(rows, table, row)
+    return tuple(str(whole[column]) for column in _KEYS[table])
+
+
+_MINED = ("repository", "pull_request", "issue", "pull_request_issue", "task_instance", "crawl", "job")
+_OF_THE_WAY = {  # how often something was tried and asked, and when
+    "repository": ("created_at", "facts_at"),
+    "crawl": ("n_rest", "n_rest_free", "n_graphql", "n_graphql_points", "crawled_at", "created_at"),
+    "job": ("attempt", "fence", "message", "lease_owner", "lease_until", "not_before", "created_at", "started_at",
+            "finished_at"),
+}  # fmt: skip
+
+
+def mined(engine: Engine, tables: Collection[str] = _MINED) -> dict[str, list[str]]:
+    """What mining leaves, as `contents`, with what sources told of times; the way it came to be is left aside."""
+    with engine.connect() as connection:
+        rows = {
+            name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for name, table in SQLModel.metadata.tables.items()
+        }
+    return {name: sorted(repr(_told(rows, name, row)) for row in rows[name]) for name in tables}
+
+
+def _told(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:
+    keys = {name: value for name, value in comparable(rows, table, row).items() if name in row}
+    whole = {**row, **keys}
+    return {name: whole[name] for name in whole if name != "id" and name not in _OF_THE_WAY.get(table, ())}
