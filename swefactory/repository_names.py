@@ -14,8 +14,8 @@ _SSH = re.compile(r"(?:ssh://)?git@github\.com[:/](.+)")
 # First words of GitHub's own pages, which look like owners.
 _PAGES = frozenset((
     "about", "apps", "collections", "contact", "customer-stories", "enterprise", "events", "explore", "features",
-    "login", "marketplace", "new", "notifications", "orgs", "organizations", "pricing", "search", "security", "settings",
-    "site", "sponsors", "stars", "team", "topics", "trending", "user-attachments", "users",
+    "login", "marketplace", "new", "notifications", "orgs", "organizations", "pricing", "search", "security",
+    "settings", "site", "sponsors", "stars", "team", "topics", "trending", "user-attachments", "users",
 ))  # fmt: skip
 
 
