@@ -49,10 +49,10 @@ class FakeIndex:
 
     def add(self, package: str, filename: str, content: bytes | None = None, **more: Any) -> None:
         """A file; with `content` as its metadata beside it."""
-        entry: dict[str, Any] = {"filename": filename, "url": f"../../files/{filename}", "hashes": {}} | more
+        entry: dict[str, Any] = {"filename": filename, "url": f"../../files/{package}/{filename}", "hashes": {}} | more
         if content is not None:
             entry.setdefault("core-metadata", {"sha256": hashlib.sha256(content).hexdigest()})
-            self.files[f"/files/{filename}.metadata"] = content
+            self.files[f"/files/{package}/{filename}.metadata"] = content
         self.packages.setdefault(package, []).append(entry)
 
     def answer(self, path: str, login: str | None) -> tuple[int, str, bytes]:

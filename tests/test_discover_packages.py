@@ -38,7 +38,7 @@ def test_metadata_beside_the_file_is_enough(index: FakeIndex, only_html: bool) -
     index.only_html = only_html
     index.add("tool", WHEEL, metadata(SOURCE))
     assert lead(index) == Lead("tool", "acme/tool", "Source: https://github.com/acme/tool")
-    assert index.requests == ["/simple/tool/", f"/files/{WHEEL}.metadata"]
+    assert index.requests == ["/simple/tool/", f"/files/tool/{WHEEL}.metadata"]
 
 
 @pytest.mark.parametrize("key", ["dist-info-metadata", "data-dist-info-metadata"])
@@ -52,7 +52,7 @@ def test_metadata_is_read_inside_a_file_that_has_none_beside_it(
     index: FakeIndex, filename: str, content: bytes
 ) -> None:
     index.add("tool", filename)
-    index.files[f"/files/{filename}"] = content
+    index.files[f"/files/tool/{filename}"] = content
     assert lead(index).repository == "acme/tool"
 
 
@@ -92,7 +92,7 @@ def test_each_package_that_leads_nowhere_says_why(index: FakeIndex, home: Home) 
     index.add("empty", "tool.egg")
     index.add("forged", WHEEL.replace("1.0", "2.0"), metadata(SOURCE), **{"core-metadata": {"sha256": "00"}})
     index.add("hollow", SDIST)
-    index.files[f"/files/{SDIST}"] = b"no archive"
+    index.files[f"/files/hollow/{SDIST}"] = b"no archive"
     index.add("Good".lower(), WHEEL.replace("1.0", "3.0"), metadata(SOURCE))
     rows = home.discover("--packages", "elsewhere,silent,empty,forged", "--packages", "hollow,absent,Good",
                          SWEFACTORY_INDEX_URL=index.url)  # fmt: skip
