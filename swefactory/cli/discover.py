@@ -271,7 +271,7 @@ def _summary(report: _Report, n_nowhere: int, *, dry_run: bool) -> str:
         said += f" ({', '.join(f'{reason} {n}' for reason, n in sorted(reasons.items()))})"
     if n_nowhere:
         said += f"; {n_nowhere} packages lead nowhere"
-    return said if dry_run or not report.findings else f"{said}\nnext: swefactory run"
+    return said if dry_run or not verdicts[Verdict.QUEUED] else f"{said}\nnext: swefactory run"
 
 
 @contextmanager
