@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from db import jobs
 from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
+from swefactory.repository_names import is_name
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,12 @@ def add_repository(
     limit: int | None = None,
     numbers: Collection[int] = (),
     max_attempts: int = 3,
+    priority: int = 0,
 ) -> Queued:
     """Puts `owner/name` under watch and queues its crawl by `source`; for one already there, a crawl of what is new.
     `numbers` are an archive's pull requests. Raises UsageError on a malformed name."""
     check_name(name)
-    known = db.exec(select(Repository).where(Repository.name == name)).first()
+    known = known_repository(db, name)
     row = known or Repository(name=name)
     row.clone_url = _absolute(clone_url) or row.clone_url
     if source is SourceKind.GIT_HISTORY and not row.clone_url:
@@ -47,8 +47,14 @@ def add_repository(
     db.flush()
     crawl = _crawl(db, row, source, limit, numbers)
     assert crawl.id is not None
-    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, max_attempts=max_attempts, again=True)
+    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, max_attempts=max_attempts, priority=priority, again=True)
     return Queued(n_new=0 if known else 1, n_jobs=int(queued))
+
+
+def known_repository(db: Session, name: str) -> Repository | None:
+    """The repository of this name, in whichever case it is written: GitHub's names differ in more than that."""
+    exact = db.exec(select(Repository).where(Repository.name == name)).first()
+    return exact or db.exec(select(Repository).where(func.lower(Repository.name) == name.lower())).first()
 
 
 def _crawl(
@@ -70,7 +76,7 @@ def _crawl(
 
 def check_name(name: str) -> None:
     """Raises UsageError unless `name` looks like owner/name on GitHub."""
-    if not _NAME.fullmatch(name) or name.endswith(".git"):
+    if not is_name(name):
         raise UsageError(f"{name!r} is not a repository's name; write owner/name, for example pallets/click")
 
 

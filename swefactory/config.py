@@ -10,6 +10,7 @@ import re
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
     language: str = Field(default="", description="nor one mostly in another language; empty: any")
     forks: bool = Field(default=False, description="crawl forks too")
     archived: bool = Field(default=True, description="crawl archived repositories too")
+
+    index_url: SecretStr = Field(
+        default=SecretStr(""), description="package index to look names up; empty: uv's, pip's"
+    )
 
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
@@ -128,7 +133,9 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
-        return tuple(v for v in (*self.github_tokens, self.github_app_key, self.model_api_key.get_secret_value()) if v)
+        index = urlsplit(self.index_url.get_secret_value()).password or ""
+        all_ = (*self.github_tokens, self.github_app_key, self.model_api_key.get_secret_value(), unquote(index))
+        return tuple(secret for secret in all_ if secret)
 
     def redact(self, text: str) -> str:
         """`text` with every secret's exact value replaced, also as JSON would write it. Shorter ones than eight

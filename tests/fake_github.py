@@ -15,6 +15,7 @@ from swefactory.demo.payloads import connection
 from swefactory.sources import credentials
 from swefactory.sources.github import GitHubSource
 from swefactory.sources.github_client import GitHubClient
+from tests.fake_search import search
 
 type Answer = tuple[int, dict[str, str], bytes]
 
@@ -133,6 +134,7 @@ class FakeGitHub:
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
     issues: dict[int, dict[str, Any]] = field(default_factory=dict)
+    repositories: list[dict[str, Any]] = field(default_factory=list)  # that the search finds, see tests/fake_search.py
     faults: list[Answer | None] = field(default_factory=list)
     query_faults: list[Answer | None] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -152,7 +154,8 @@ class FakeGitHub:
             return self.query_faults.pop(0)
         if path.endswith("/graphql"):
             return self._graphql(json.loads(body))
-        found = self._rest(path.partition("?")[0].removeprefix("/api/v3"))
+        route, _, query = path.removeprefix("/api/v3").partition("?")
+        found = answer(*search(self.repositories, query)) if route == "/search/repositories" else self._rest(route)
         tag = f'W/"{hashlib.sha256(found[2]).hexdigest()}"'
         if found[0] == 200 and etag == tag:
             self.n_free += 1

@@ -25,7 +25,8 @@ def home(tmp_path: Path) -> Path:
 
 def test_every_command_has_help_with_an_example(home: Path) -> None:
     for command in (
-        ["repo", "add"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"], ["instance", "show"],
+        ["repo", "add"], ["repo", "discover"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"],
+        ["instance", "show"],
         ["environment", "list"], ["environment", "show"], ["environment", "explain"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
@@ -44,7 +45,7 @@ def test_a_repository_is_queued_once_and_listed(home: Path) -> None:
     assert [(row["name"], row["limit"]) for row in listed] == [("pallets/click", 5)]
 
 
-@pytest.mark.parametrize("name", ["click", "pallets/click/issues", "https://github.com/pallets/click", "a b/c", "/x"])
+@pytest.mark.parametrize("name", ["click", "pallets/click/issues", "https://example.org/pallets/click", "a b/c", "/x"])
 def test_a_malformed_name_is_refused_and_nothing_is_queued(home: Path, name: str) -> None:
     ran = run(home, "repo", "add", "acme/fine", name)
     assert ran.returncode == 2

@@ -10,20 +10,25 @@ from sqlmodel import col, select
 from db.engine import session
 from db.models import Crawl, PullRequest, Repository, SourceKind
 from swefactory import admin
+from swefactory.cli import discover
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, show
 from swefactory.errors import UsageError
+from swefactory.repository_names import name_of, names_in
 
 app = typer.Typer(no_args_is_help=True, help="Repositories under watch.")
+app.command("discover")(discover.discover)
 
 
 @app.command()
 def add(
-    names: Annotated[list[str] | None, typer.Argument(help="Repositories as owner/name.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Repositories as owner/name or by their address.")] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Take only the newest N merged PRs that touch tests.")
     ] = None,
-    from_file: Annotated[Path | None, typer.Option("--from-file", help="A file with one owner/name a line.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--from-file", help="A file with one owner/name or address a line.")
+    ] = None,
     clone: Annotated[
         str | None, typer.Option("--clone", help="Mine this git clone (path or URL) instead of GitHub's API.")
     ] = None,
@@ -34,11 +39,9 @@ def add(
     `swefactory repo add --from-file repositories.txt` ·
     `swefactory repo add acme/tool --clone ./tool.git`
     """
-    wanted = [*(names or []), *_names_in(from_file)]
+    wanted = list(dict.fromkeys([*map(name_of, names or []), *_names_in(from_file)]))
     if not wanted:
         raise UsageError("no repository named; write owner/name, for example: swefactory repo add pallets/click")
-    for name in wanted:
-        admin.check_name(name)
     if clone and len(wanted) > 1:
         raise UsageError("--clone goes with exactly one repository")
     current = settings()
@@ -86,7 +89,6 @@ def _names_in(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        return names_in(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', '') or 'it is no UTF-8 text'}") from error

@@ -14,6 +14,8 @@ from swefactory.cli.output import STAGE_COLUMNS, console, progress, show, stage_
 from swefactory.errors import InfrastructureError
 from swefactory.pipeline import RunSummary, run_embedded
 
+_REJECTED_SHOWN = 20
+
 
 def run(
     n_processes: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Work in N processes.")] = 1,
@@ -81,8 +83,11 @@ def _print_stages(engine: Engine, *, as_json: bool) -> None:
         return
     with session(engine) as db:
         rejected = select(Job).where(Job.stage == StageName.CRAWL, Job.state == JobState.REJECTED)
-        for job in db.exec(rejected.order_by(col(Job.id))):
-            console.print(f"crawl rejected: {job.message}", markup=False, soft_wrap=True)
+        messages = [job.message for job in db.exec(rejected.order_by(col(Job.id)))]
+    for message in messages[:_REJECTED_SHOWN]:
+        console.print(f"crawl rejected: {message}", markup=False, soft_wrap=True)
+    if len(messages) > _REJECTED_SHOWN:  # a search can find thousands that the filters refuse
+        console.print(f"… and {len(messages) - _REJECTED_SHOWN} more crawls: swefactory query rejected")
 
 
 def _explain(engine: Engine, summary: RunSummary) -> None:

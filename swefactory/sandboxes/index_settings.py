@@ -4,7 +4,6 @@ uv's variables and files go through as they are; pip's index is taken where uv h
 mirror that was told to pip alone works too.
 """
 
-import configparser
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from swefactory.package_indexes import bare, pip_index
 from swefactory.sandboxes.isolation import Mount
 
 _PASSED = re.compile(
@@ -35,10 +35,10 @@ class NetworkSettings:
 def network_settings(*, with_secrets: bool) -> NetworkSettings:
     """Read anew each time. Without secrets, credentials of an index are left out, also those in its URL."""
     env = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
-    if not any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX")) for name in env) and (index := _pip_index()):
+    if not any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX")) for name in env) and (index := pip_index()):
         env["UV_DEFAULT_INDEX"] = index
     if not with_secrets:
-        env = {name: _bare(value) for name, value in env.items() if not _SECRET.search(name)}
+        env = {name: bare(value) for name, value in env.items() if not _SECRET.search(name)}
     files = [Mount(Path(f"/etc/{name}").resolve(), f"/etc/{name}") for name in _RESOLVER]
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv" / "uv.toml"
     if with_secrets or (config.is_file() and not re.search(r"://[^/\s\"']*@", config.read_text(errors="replace"))):
@@ -46,25 +46,6 @@ def network_settings(*, with_secrets: bool) -> NetworkSettings:
     files += [Mount(Path("/etc/uv/uv.toml"), "/etc/uv/uv.toml")]
     files += [Mount(path, str(path)) for value in env.values() for path in _local_paths(value)]
     return NetworkSettings(env, tuple(mount for mount in files if mount.source.exists()))
-
-
-def _pip_index() -> str | None:
-    if named := os.environ.get("PIP_INDEX_URL"):
-        return named
-    user = (Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf")
-    for place in (os.environ.get("PIP_CONFIG_FILE", ""), *user, "/etc/pip.conf"):
-        parser = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            parser.read(place)
-        except configparser.Error:
-            continue
-        if index := parser.get("global", "index-url", fallback="").strip():
-            return index
-    return None
-
-
-def _bare(value: str) -> str:
-    return re.sub(r"(://)[^/@\s]+@", r"\1", value)
 
 
 def _local_paths(value: str) -> Iterator[Path]:

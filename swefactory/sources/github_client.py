@@ -62,12 +62,14 @@ class GitHubClient:
         told, self._usage = self._usage, ApiUsage()
         return told
 
-    def get(self, subject: str, path: str, *, resource: str = "core", is_verdict: bool = True) -> object:
+    def get(
+        self, subject: str, path: str, *, resource: str = "core", is_verdict: bool = True, keep: bool = True
+    ) -> object:
         """JSON at `path`, free of quota when it has not changed. `subject`, a repository's name or what else is
         asked for, chooses the credential and stands in messages. That nothing is at `path` is the verdict that there
-        is no such repository, unless not `is_verdict`."""
+        is no such repository, unless not `is_verdict`. What is never the same twice is not to be kept (`keep`)."""
         credential = pinned(self._pool, subject)
-        known = self._answers.get(credential.name, path)
+        known = self._answers.get(credential.name, path) if keep else None
         reply = self._ask(credential, subject, "GET", path, resource, etag=known[0] if known else "")
         if reply.status in _DOUBTED:
             reply = self._ask(credential, subject, "GET", path, resource)
@@ -75,7 +77,7 @@ class GitHubClient:
             return _json(known[1].decode(), self._broken(subject))
         self._check(credential, reply, subject, resource, is_verdict)
         answer = _json(reply.text, self._broken(subject))
-        if etag := reply.headers.get("etag"):
+        if keep and (etag := reply.headers.get("etag")):
             self._answers.put(credential.name, path, etag, reply.text.encode())
         return answer
 
@@ -200,6 +202,8 @@ class GitHubClient:
             raise Rejected(
                 RejectReason.REPOSITORY_NOT_FOUND, f"GitHub refuses access to {subject}: {message or reply.status}"
             )
+        if reply.status == 422 and resource == "search":
+            raise UsageError(f"{self.base_url} does not understand {subject}: {_reasons(reply.text) or message}")
         raise InfrastructureError(
             f"{self.base_url} answered {reply.status} for {subject}: {message or 'no reason given'}"
         )
@@ -225,6 +229,15 @@ def _message(text: str) -> str:
         return text_of(as_object(json.loads(text)), "message")
     except ValueError:
         return ""
+
+
+def _reasons(text: str) -> str:
+    """What GitHub says of each part of a request that it refuses."""
+    try:
+        errors = as_object(json.loads(text)).get("errors")
+    except ValueError:
+        return ""
+    return "; ".join(text_of(as_object(error), "message") for error in errors) if isinstance(errors, list) else ""
 
 
 def _is_limit(reply: _Reply, message: str) -> bool:

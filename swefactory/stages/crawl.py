@@ -21,6 +21,7 @@ from db.models import Crawl, RejectReason, Repository, SourceKind, StageName, ut
 from swefactory import licenses
 from swefactory.changelogs import changelog_issues, is_changelog
 from swefactory.checkouts import Checkouts
+from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.file_kinds import touches_tests
 from swefactory.protocols import (
@@ -111,7 +112,7 @@ def work(services: Services, subject: CrawlInput) -> CrawlOutput:
 
 def _facts(services: Services, subject: CrawlInput) -> RepositoryRecord:
     """Raises Rejected for a repository that the filters refuse."""
-    filters = filters_of(services)
+    filters = filters_of(services.settings)
     if subject.known and (refused := refusal(subject.known, filters)):
         raise refused
     if subject.source is SourceKind.GIT_HISTORY:
@@ -122,8 +123,7 @@ def _facts(services: Services, subject: CrawlInput) -> RepositoryRecord:
     return facts
 
 
-def filters_of(services: Services) -> RepositoryFilters:
-    settings = services.settings
+def filters_of(settings: Settings) -> RepositoryFilters:
     return RepositoryFilters(
         min_stars=settings.min_stars,
         max_bytes=settings.max_repository_bytes,
