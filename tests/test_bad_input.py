@@ -227,11 +227,12 @@ def test_an_unreadable_diff_is_rejected_a_binary_one_kept_and_the_others_go_on(t
     ]  # fmt: skip
     for number, more in enumerate(contents):
         work.branch(f"topic-{number}")
-        files: dict[str, str | bytes | None] = {"tool.py": f"x = {number + 2}\n", "tests/test_tool.py": "assert 1\n"}
+        files: dict[str, str | bytes | None] = {"tool.py": f"x = {number + 2}\n", "tests/test_tool.py": "def test_x(): assert 1\n"}
         heads.append(work.commit("Change", files | more))
     pulls = [_merged(number + 1, base, head) for number, head in enumerate(heads)]
     pulls.append(_merged(4, "e" * 40, "f" * 40))
-    issues = {number: issue_node(number) for number in range(101, 105)}
+    body = "It breaks whenever the tool is given a number that is larger than ten."
+    issues = {number: issue_node(number, body=f"{body} Case {number}.") for number in range(101, 105)}
     with serving(FakeGitHub(nodes=pulls, issues=issues)) as fake:
         facts = {**fake.facts(), "clone_url": work.path.as_uri()}
         fake.facts = lambda: facts  # type: ignore[method-assign]
