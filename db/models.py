@@ -8,7 +8,7 @@
               validation n      n rollout n─1 agent_config
                       1│        │1
                     test_run (of a validation, or of a rollout's grading)
-                      1│
+                      1│                      (test_verdict: of a validation, what its runs say of each test)
                     test_outcome
     job: one step of work on one subject · artifact: a stored file · export: a read-only copy out
     api_answer, api_quota: what GitHub said last, and how much each credential may still ask
@@ -135,6 +135,8 @@ class RejectReason(enum.StrEnum):
     TESTS_PASS_BEFORE = "tests_pass_before"
     NO_FAIL_TO_PASS = "no_fail_to_pass"
     FLAKY_FAIL_TO_PASS = "flaky_fail_to_pass"
+    PASS_TO_FAIL = "pass_to_fail"  # the gold patch breaks a test that is stable in both states
+    CHECKOUT_LEAKS_FIX = "checkout_leaks_fix"  # what an agent would see holds more than the base commit
     TESTS_TIME_OUT = "tests_time_out"
     TEST_RUN_VOID = "test_run_void"
 
@@ -175,6 +177,39 @@ class Outcome(enum.StrEnum):
     SKIPPED = "skipped"
     XFAILED = "xfailed"
     XPASSED = "xpassed"
+
+
+class Stability(enum.StrEnum):
+    """What the runs of one state say of a test; see swefactory.stability."""
+
+    STABLE_PASS = "stable_pass"
+    STABLE_FAIL = "stable_fail"
+    STABLE_SKIP = "stable_skip"  # skipped, xfailed or xpassed each time: proves nothing
+    FLAKY = "flaky"
+    ORDER_DEPENDENT = "order_dependent"
+    NETWORK_DEPENDENT = "network_dependent"
+    TIME_DEPENDENT = "time_dependent"
+    SLOW = "slow"  # fails only with little CPU
+
+
+class Change(enum.StrEnum):
+    """What the gold patch does to a test."""
+
+    FAIL_TO_PASS = "fail_to_pass"
+    ERROR_TO_PASS = "error_to_pass"  # counts as fail_to_pass; before, it could not even start
+    PASS_TO_PASS = "pass_to_pass"
+    PASS_TO_FAIL = "pass_to_fail"
+    FAIL_TO_FAIL = "fail_to_fail"
+    UNSTABLE = "unstable"
+    NOTHING = "nothing"  # skipped in a state
+
+
+class Tier(enum.StrEnum):
+    """How many runs of each state prove an instance."""
+
+    BRONZE = "bronze"
+    SILVER = "silver"
+    GOLD = "gold"
 
 
 class ValidationVerdict(enum.StrEnum):
@@ -424,6 +459,7 @@ class TaskInstance(SQLModel, table=True):
     pass_to_pass: list[str] = _json(list)
     created_at: datetime = _time()  # when the pull request was opened, as in SWE-bench
     validated_at: datetime | None = _time(nullable=True)
+    tier: Tier | None = Field(default=None, sa_type=_enum(Tier), nullable=True)  # of its next validation; None: setting
 
 
 class IssueTextBand(SQLModel, table=True):
@@ -449,6 +485,7 @@ class Validation(SQLModel, table=True):
     verdict: ValidationVerdict = Field(sa_type=_enum(ValidationVerdict))
     reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
     sandbox: str
+    tier: Tier | None = Field(default=None, sa_type=_enum(Tier), nullable=True)  # None: before there were tiers
     n_runs: int  # per state
     n_flaky: int = 0
     certificate: dict[str, Any] = _json()
@@ -481,7 +518,8 @@ class Rollout(SQLModel, table=True):
     exit_status: ExitStatus | None = Field(default=None, sa_type=_enum(ExitStatus), nullable=True)
     exit_detail: str = _text()
     model_patch: str | None = _text(nullable=True)
-    resolved: bool | None = None  # None until graded
+    resolved: bool | None = None  # None until graded: what the tests said
+    suspicious: list[str] = _json(list)  # rules of swefactory.suspicion that the patch meets; no rate counts it then
     n_turns: int = 0
     n_prompt_tokens: int = 0
     n_completion_tokens: int = 0
@@ -512,6 +550,7 @@ class TestRun(SQLModel, table=True):
     status: RunStatus = Field(sa_type=_enum(RunStatus))
     detail: str = _text()
     order: str = "default"  # default | reversed | random:SEED
+    conditions: dict[str, Any] = _json()  # as measured inside: hash_seed, n_cpus, utc_offset, clock_shift_s
     exit_code: int | None = None
     n_collected: int = 0
     duration_s: float = 0.0
@@ -532,6 +571,24 @@ class TestOutcome(SQLModel, table=True):
     outcome: Outcome = Field(sa_type=_enum(Outcome))
     duration_s: float = 0.0
     message: str = _text()
+
+
+class TestVerdict(SQLModel, table=True):
+    """What a validation's runs say of one test. Key: (validation_id, test_id), by the id's digest."""
+
+    __test__ = False
+    __tablename__ = "test_verdict"
+    __table_args__ = (UniqueConstraint("validation_id", "test_digest"),)
+    id: int | None = Field(default=None, primary_key=True)
+    validation_id: int = Field(foreign_key="validation.id", index=True)
+    test_id: str = _text()
+    test_digest: str
+    change: Change = Field(sa_type=_enum(Change))
+    before: Stability = Field(sa_type=_enum(Stability))
+    after: Stability = Field(sa_type=_enum(Stability))
+    n_runs: int  # of the state that ran less often
+    n_flips: int  # runs that differ from most of their state
+    flip_rate_upper: float  # 95 % upper bound of how often a run differs, the larger of the two states'
 
 
 class Artifact(SQLModel, table=True):

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.models import Tier
+
 _SHORTEST_SECRET = 8
 _REDACTED = "[redacted]"
 
@@ -68,7 +70,9 @@ class Settings(BaseSettings):
     disk_budget: int = Field(default=0, ge=0, description="bytes that environments and their caches may take; 0: any")
     image_registry: str = Field(default="", description="host[:port]/path that docker environments are shared through")
 
-    n_validation_runs: int = Field(default=3, ge=2, description="runs per state")
+    tier: Tier = Field(default=Tier.BRONZE, description="runs a state: 3 for bronze, 10 silver, 30 gold")
+    n_validation_runs: int | None = Field(default=None, ge=2, description="runs a state, whatever the tier says")
+    revalidate_days: float = Field(default=0, ge=0, description="a certificate older than this is due; 0: never")
     test_timeout_s: float = Field(default=1800, gt=0)
     build_timeout_s: float = Field(default=1800, gt=0)
     sandbox_memory_bytes: int = 4 * 2**30

@@ -9,8 +9,9 @@ run's status says which: completed (evidence), timed out, or void with the cause
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from db.models import RejectReason, RunStatus
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
+from swefactory.grading import Conditions
 from swefactory.model_patches import PatchUnreadable, RestrictedPatch, restrict
 from swefactory.protocols import (
     INPUTS_DIR,
@@ -35,12 +37,19 @@ from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
 from swefactory.sandboxes.extensions import ExtensionBuild, build_extensions
+from swefactory.stability import CLOCK_SHIFT_S, LOW_CPUS, SHIFTED_ZONE
 
 INPUTS = Path(__file__).parent / "inputs"
 RUNNER = f"{INPUTS_DIR}/swefactory_run.py"
 _RECORD = f"{RESULTS_DIR}/record"
 _RECORD_BYTES = 256 * 2**20
 _BASE_TEXT_BYTES = 2**20
+_SLOW_SHARE = 0.75  # of a CPU: less than that is little, whatever the reason
+_FIND_FAKETIME = (
+    "for f in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1 "
+    "/usr/lib64/faketime/libfaketime.so.1"
+    '; do [ -e "$f" ] && echo "$f" && exit 0; done; exit 1'
+)
 
 
 class EvaluationServices(Protocol):
@@ -69,6 +78,8 @@ class EvaluationSpec:
     timeout_s: float
     order: str = "default"
     hash_seed: int = 1
+    is_slow: bool = False  # with LOW_CPUS
+    is_shifted: bool = False  # in another time zone, and at another time where libfaketime is inside
     environment_variables: Mapping[str, str] = field(default_factory=dict)
     build: EnvironmentSpec | None = None  # what builds the project's own extension modules; None: it has none
 
@@ -89,6 +100,8 @@ class TestRunResult:
     log: bytes = b""
     void_cause: VoidCause | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=Conditions)  # what held inside, not what was asked for
+    measured: Mapping[str, str | float] = field(default_factory=dict)
 
 
 def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResult:
@@ -108,7 +121,7 @@ def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResul
             checkout=checkout,
             project=project,
             inputs=INPUTS,
-            limits=limits_of(services.settings),
+            limits=_limits(services.settings, spec),
             label=services.label,
         )
         with services.sandboxes.open(sandbox_spec) as sandbox:
@@ -147,6 +160,11 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def _limits(settings: Settings, spec: EvaluationSpec) -> Limits:
+    limits = limits_of(settings)
+    return replace(limits, n_cpus=min(LOW_CPUS, limits.n_cpus)) if spec.is_slow else limits
+
+
 def _build_checkout(checkout: Path, spec: EvaluationSpec) -> None:
     checkout.mkdir()
     copy_tree(spec.tree, checkout)
@@ -164,25 +182,62 @@ def _build_checkout(checkout: Path, spec: EvaluationSpec) -> None:
 
 def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> TestRunResult:
     key, canary = secrets.token_hex(32), secrets.token_hex(6)
-    request = {"key": key, "record": _RECORD, "canary": canary, "order": spec.order, "arguments": list(test_files)}
+    request = {
+        "key": key, "record": _RECORD, "canary": canary, "order": spec.order, "arguments": list(test_files),
+        "measure_cpu": spec.is_slow,
+    }  # fmt: skip
+    shift = _shift(sandbox) if spec.is_shifted else {}
+    started = time.time()
     ended = sandbox.run(
         [PYTHON, RUNNER],
         timeout_s=spec.timeout_s,
-        env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed)},
+        env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed), **shift},
         stdin=json.dumps(request).encode(),
     )
     log = f"# test_{canary}.py holds the tests that must fail: they show that failures are reported\n".encode()
     log += ended.output
     if ended.timed_out:
         detail = f"the tests did not end within {spec.timeout_s:.0f} s"
-        return TestRunResult(RunStatus.TIMED_OUT, spec.order, detail, duration_s=ended.duration_s, log=log)
+        asked = Conditions(spec.order, spec.hash_seed, spec.is_slow, spec.is_shifted)
+        return TestRunResult(
+            RunStatus.TIMED_OUT, spec.order, detail, duration_s=ended.duration_s, log=log, conditions=asked
+        )
     found = _read(sandbox, ended, key, canary)
     if isinstance(found, Void):
         return TestRunResult(
             RunStatus.VOID, spec.order, f"{found.cause.value}: {found.detail}", ended.exit_code,
             duration_s=ended.duration_s, log=log, void_cause=found.cause,
         )  # fmt: skip
-    return _completed(found, spec, ended, log, len(test_files))
+    done = _completed(found, spec, ended, log, len(test_files))
+    conditions, measured = _conditions(spec, found.measured, started)
+    return replace(done, conditions=conditions, measured=measured)
+
+
+def _shift(sandbox: Sandbox) -> dict[str, str]:
+    """Variables that give a process another time zone, and a later clock where the sandbox has libfaketime."""
+    found = sandbox.run(["/bin/sh", "-c", _FIND_FAKETIME], timeout_s=30, cwd="/")
+    library = found.output.decode(errors="replace").strip()
+    if found.exit_code != 0 or not library.startswith("/"):
+        return {"TZ": SHIFTED_ZONE}
+    return {
+        "TZ": SHIFTED_ZONE, "LD_PRELOAD": library, "FAKETIME": f"+{CLOCK_SHIFT_S}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+
+
+def _conditions(
+    spec: EvaluationSpec, found: Mapping[str, str | float], started: float
+) -> tuple[Conditions, Mapping[str, str | float]]:
+    """What the process itself measured: a CPU quota that nobody enforces, or a zone that did not change, is none."""
+    shift_s = round(float(found.get("now", started)) - started, 1)
+    is_slow = spec.is_slow and float(found.get("cpu_share", 1.0)) <= _SLOW_SHARE
+    is_shifted = spec.is_shifted and (found.get("utc_offset") == "+1400" or shift_s > CLOCK_SHIFT_S / 2)
+    measured: dict[str, str | float] = {
+        "hash_seed": spec.hash_seed,
+        "clock_shift_s": shift_s if shift_s > CLOCK_SHIFT_S / 2 else 0.0,
+        **{name: found[name] for name in ("utc_offset", "cpu_share") if name in found},
+    }
+    return Conditions(spec.order, spec.hash_seed, is_slow, is_shifted), measured
 
 
 def _read(sandbox: Sandbox, ended: CommandResult, key: str, canary: str) -> RunRecord | Void:

@@ -22,13 +22,14 @@ and the task instance is rejected for the first of these that is true:
                             fixed, fails before only sometimes or has an id of its own in each run
     5 TESTS_PASS_BEFORE     no FAIL_TO_PASS, and nothing fails before
     6 NO_FAIL_TO_PASS       no FAIL_TO_PASS, although something fails before
+    7 PASS_TO_FAIL          a test that holds in every run before is collected and fails in every run after
 
 (PATCH_DOES_NOT_APPLY comes before any run, and runs that are no evidence never come here.)
 """
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from db.models import Outcome, RejectReason
 
@@ -58,12 +59,29 @@ def standing(outcome: Outcome | None) -> Standing:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What one run differs in from the others of its state: little CPU, a shifted clock or time zone."""
+
+    order: str = "default"
+    hash_seed: int = 1
+    is_slow: bool = False
+    is_shifted: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only the hash seed may differ."""
+        return self.order == "default" and not self.is_slow and not self.is_shifted
+
+
+@dataclass(frozen=True)
 class RunSummary:
-    """What grading needs of one completed or timed-out run."""
+    """What grading needs of one completed or timed-out run; `messages` explain what failed."""
 
     outcomes: Outcomes
     collection_errors: tuple[str, ...] = ()
     timed_out: bool = False
+    conditions: Conditions = Conditions()
+    messages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +108,8 @@ def is_hopeless(before: RunSummary, after: RunSummary) -> RejectReason | None:
     """Whether one pair of runs already proves a rejection that more runs cannot take back. What fails in both states
     may turn out to be flaky, which is another reason: that takes more runs to tell."""
     reason = judge([before], [after]).reason
-    return None if reason in (RejectReason.FLAKY_FAIL_TO_PASS, RejectReason.NO_FAIL_TO_PASS) else reason
+    open_reasons = (RejectReason.FLAKY_FAIL_TO_PASS, RejectReason.NO_FAIL_TO_PASS, RejectReason.PASS_TO_FAIL)
+    return None if reason in open_reasons else reason
 
 
 def _unfit(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> tuple[RejectReason, str] | None:
@@ -132,11 +151,22 @@ def _reason(
     if unstable or (sometimes and not fixed):
         return RejectReason.FLAKY_FAIL_TO_PASS, _some("differ from run to run", unstable or sometimes)
     if fixed:
-        return None, ""
+        holds = {Standing.HOLDS}
+        broken = [i for i in before if before[i] == holds and all(_is_failure(run.get(i)) for run in runs_after)]
+        return (
+            (RejectReason.PASS_TO_FAIL, _some("pass before the patch and fail after it", broken))
+            if broken
+            else (None, "")
+        )
     failing = [i for i in before if Standing.FAILS in before[i]]
     if not failing:
         return RejectReason.TESTS_PASS_BEFORE, f"none of {len(before)} tests fails before the patch"
     return RejectReason.NO_FAIL_TO_PASS, _some("fail before the patch and do not pass after it", failing)
+
+
+def _is_failure(outcome: Outcome | None) -> bool:
+    """A test that is gone after the patch is no failure of it: ids of parameters follow the source."""
+    return outcome is not None and standing(outcome) is Standing.FAILS
 
 
 def _some(what: str, test_ids: Sequence[str]) -> str:

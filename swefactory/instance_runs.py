@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import func, insert
 from sqlmodel import Session, select
 
-from db.models import Artifact, Environment, Repository, RunState, TaskInstance, TestOutcome, TestRun
+from db.models import Artifact, Environment, Repository, RunState, TaskInstance, TestOutcome, TestRun, Tier
 from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationServices, EvaluationSpec, TestRunResult
@@ -46,6 +46,7 @@ class EvaluatedInstance:
     environment_variables: Mapping[str, str]
     fail_to_pass: tuple[str, ...] = ()
     pass_to_pass: tuple[str, ...] = ()
+    tier: Tier | None = None  # of its next validation; None: the setting's
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def load_instance(session: Session, task_instance_id: int) -> EvaluatedInstance:
         environment_variables=(instance.recipe or environment.recipe).get("environment_variables") or {},
         fail_to_pass=tuple(instance.fail_to_pass),
         pass_to_pass=tuple(instance.pass_to_pass),
+        tier=instance.tier,
     )
 
 
@@ -135,6 +137,7 @@ def save_runs(
             status=run.result.status,
             detail=run.result.detail,
             order=run.result.order,
+            conditions=dict(run.result.measured),
             exit_code=run.result.exit_code,
             n_collected=run.result.n_collected,
             duration_s=run.result.duration_s,

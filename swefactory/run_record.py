@@ -70,6 +70,7 @@ class RunRecord:
     n_collected: int
     versions: Mapping[str, str] = field(default_factory=dict)
     ignored_options: tuple[str, ...] = ()
+    measured: Mapping[str, str | float] = field(default_factory=dict)  # now, utc_offset, cpu_share
 
 
 class _Event(TypedDict, total=False):
@@ -85,6 +86,10 @@ class _Event(TypedDict, total=False):
     exit_code: int
     n_items: int
     n_finished: int
+    n_failed: int | None
+    now: float
+    utc_offset: str
+    cpu_share: float
     python: str
     pytest: str
     plugin: str
@@ -158,7 +163,18 @@ def _assemble(events: Sequence[_Event], canary_file: str) -> RunRecord:
         n_collected=len(items),
         versions={name: str(start.get(name, "")) for name in ("python", "pytest", "plugin")},
         ignored_options=tuple(configured["ignored"]) if configured else (),
+        measured=_measured(start),
     )
+
+
+def _measured(start: _Event) -> Mapping[str, str | float]:
+    """The conditions of the run, as the process found them before any code under test was there."""
+    found: dict[str, str | float] = {}
+    if "now" in start:
+        found["now"], found["utc_offset"] = start["now"], start["utc_offset"]
+    if "cpu_share" in start:
+        found["cpu_share"] = start["cpu_share"]
+    return found
 
 
 def _is_canary(item: _Event, canary_file: str) -> bool:
@@ -250,6 +266,9 @@ def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, 
     if not end["n_items"] == len(items) == end["n_finished"]:
         said = f"{len(items)} tests recorded, {end['n_items']} collected, {end['n_finished']} finished"
         return Void(VoidCause.CONTRADICTED, said)
+    n_failed = sum(map(_is_failure, events))
+    if end.get("n_failed") is not None and end["n_failed"] != n_failed:
+        return Void(VoidCause.CONTRADICTED, f"{n_failed} failures recorded, {end['n_failed']} counted by pytest")
     failed = _folders_of_failed_canaries(items, events, canary_file)
     for item, phases in _by_item(items, events):
         folder = posixpath.dirname(item["file"])
@@ -259,6 +278,12 @@ def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, 
     if code != RAN:
         return Void(VoidCause.INTERRUPTED, f"pytest ended with {code} although tests failed that must fail")
     return None
+
+
+def _is_failure(event: _Event) -> bool:
+    """Whether pytest counts this event as a failure, too."""
+    failed = event["event"] == "phase" and event["outcome"] == "failed" and not event["xfail"]
+    return failed or event["event"] == "collect_error"
 
 
 def _folders_of_failed_canaries(items: Iterable[_Event], events: Sequence[_Event], canary_file: str) -> set[str]:

@@ -18,12 +18,14 @@ from db.models import (
     TaskInstance,
     TestOutcome,
     TestRun,
+    TestVerdict,
     Validation,
     ValidationVerdict,
 )
 from swefactory.errors import InfrastructureError, Rejected
+from swefactory.stability import LAST_TELLING_RUN, conditions_of
 from swefactory.stage import Saved, Services
-from swefactory.stages.validation import STAGE, ValidationOutput, order_of
+from swefactory.stages.validation import STAGE, ValidationOutput
 from tests.fake_sandbox import HostBackend, host_services
 from tests.instance_rows import add_instance
 
@@ -39,7 +41,7 @@ Validate = Callable[..., tuple[TaskInstance, Saved]]
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    return host_services(tmp_path / "home", n_validation_runs=3, test_timeout_s=30)
+    return host_services(tmp_path / "home", test_timeout_s=30)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_a_true_fix_is_validated_with_every_run_on_record(validate: Validate, ca
     with session(catalog) as db:
         found = [(run.state, run.number, run.order, run.status, run.exit_code, run.n_collected) for run in runs_of(db)]
         assert found == [
-            (state, n, order_of(n), RunStatus.COMPLETED, 1, 2)
+            (state, n, conditions_of(n).order, RunStatus.COMPLETED, 1, 2)
             for n in (1, 2, 3)
             for state in (RunState.BEFORE, RunState.AFTER)
         ]
@@ -103,7 +105,14 @@ def test_the_certificate_says_what_was_proved_and_how(validate: Validate, catalo
     assert certificate["environment_digest"] == "sha256:here"
     assert certificate["lock_digest"].startswith("sha256:")
     assert certificate["offline"] is True
-    assert certificate["plugin"] == "1"
+    assert certificate["plugin"] == "2"
+    assert (row.tier, certificate["tier"], certificate["format"]) == ("bronze", "bronze", 2)
+    assert certificate["host"]["sandbox"] == "host"
+    assert certificate["host"]["n_cpus"] > 0
+    assert certificate["conditions"]["shifted_zone"] == 2
+    assert certificate["conditions"]["hash_seeds"] == 3
+    assert any("network" in text for text in certificate["not_run"])
+    assert certificate["flip_rate_upper"] == pytest.approx(0.631597)
     assert certificate["finished_at"] >= certificate["started_at"]
     assert instance.validated_at == row.finished_at
 
@@ -163,8 +172,12 @@ def test_a_test_that_depends_on_the_order_makes_its_fix_flaky(validate: Validate
     assert instance.reject_reason is RejectReason.FLAKY_FAIL_TO_PASS
     assert "test_add" in instance.reject_detail
     with session(catalog) as db:
-        assert len(runs_of(db)) == 6
+        found = runs_of(db)
+        assert [run.number for run in found if run.state is RunState.BEFORE] == [1, 2, 3]  # stable: it always fails
+        assert [run.number for run in found if run.state is RunState.AFTER] == list(range(1, LAST_TELLING_RUN + 1))
         assert db.exec(select(Validation)).one().n_flaky == 1
+        row = db.exec(select(TestVerdict).where(col(TestVerdict.test_id).endswith("test_add"))).one()
+        assert (row.before, row.after, row.change) == ("stable_fail", "order_dependent", "unstable")
 
 
 def test_a_test_that_depends_on_the_hash_seed_is_dropped_from_pass_to_pass(validate: Validate) -> None:
@@ -172,6 +185,47 @@ def test_a_test_that_depends_on_the_hash_seed_is_dropped_from_pass_to_pass(valid
     instance, _ = validate(code)
     assert instance.status is InstanceStatus.VALIDATED
     assert instance.pass_to_pass == ["tests/test_calc.py::test_zero"]
+
+
+def test_a_patch_that_breaks_a_test_is_rejected_for_that(validate: Validate) -> None:
+    code = NEW_TEST + "def test_minus(): assert add(3, 1) == 2\n"
+    instance, _ = validate(code)
+    assert instance.reject_reason is RejectReason.PASS_TO_FAIL
+    assert "test_minus" in instance.reject_detail
+
+
+def test_a_test_that_could_not_start_before_is_told_from_one_that_failed(validate: Validate, catalog: Engine) -> None:
+    code = (
+        "from calc import add, twice\ndef test_twice(): assert twice(2) == 4\ndef test_add(): assert add(1, 1) == 2\n"
+    )
+    fixed = {"calc.py": FIXED["calc.py"] + "def twice(a):\n    return 2 * a\n"}
+    instance, _ = validate(code, fixed)
+    assert instance.status is InstanceStatus.VALIDATED
+    with session(catalog) as db:
+        certificate = db.exec(select(Validation)).one().certificate
+        changes = dict(db.exec(select(TestVerdict.test_id, TestVerdict.change)).all())
+    assert (certificate["n_fail_to_pass"], certificate["n_error_to_pass"]) == (2, 2)
+    assert set(changes.values()) == {"error_to_pass"}
+
+
+def test_a_run_with_little_cpu_that_does_not_end_in_time_is_repeated_and_no_evidence(
+    validate: Validate, catalog: Engine, services: Services
+) -> None:
+    """Where the time is short, only the run that is asked to have little CPU takes too long: it says so by its seed."""
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"test_timeout_s": 8.0}))
+    code = NEW_TEST + (
+        "import os, time\ndef test_slow():\n    mark = os.path.join(os.environ['MARKS'], 'slow')\n"
+        "    if os.environ['PYTHONHASHSEED'] == '2' and not os.path.exists(mark):\n"
+        "        open(mark, 'w').close()\n        time.sleep(99)\n"
+    )
+    code = code.replace("os.environ['MARKS']", repr(str(services.settings.home)))
+    instance, _ = validate(code)
+    assert instance.status is InstanceStatus.VALIDATED
+    assert "tests/test_calc.py::test_slow" in instance.pass_to_pass
+    with session(catalog) as db:
+        statuses = [run.status for run in runs_of(db) if run.state is RunState.BEFORE]
+        assert statuses.count(RunStatus.TIMED_OUT) == 1
+        assert db.exec(select(Validation)).one().n_runs == 3
 
 
 def test_a_patch_that_does_not_apply_is_a_verdict(catalog: Engine, services: Services, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@
 Events, in their order (see swefactory_run.py for the line format):
 
     start          python, pytest, plugin            versions
+                   now, utc_offset, cpu_share        conditions that swefactory_run.py measured
     configured     rootdir, ignored                  options of absent plugins that were left out
     collect_error  id, message                       a file or folder that could not be collected
     item           n, id, file                       one for each test to run, duplicates too
     phase          n, id, when, outcome, xfail, s, message       setup, call and teardown of each
     internal_error message
-    end            exit_code, n_items, n_finished
+    end            exit_code, n_items, n_finished, n_failed      the last is pytest's own count of failures
 
 Canaries: tests that must fail, in a module of a random name beside each folder's test files. They run through the same
 conftest files, fixtures and hooks; one that is not reported as failed shows that failures are hidden here.
@@ -21,7 +22,7 @@ import sys
 
 import pytest
 
-VERSION = "1"
+VERSION = "2"
 
 _MESSAGE_CHARACTERS = 2000
 
@@ -127,8 +128,13 @@ class Recorder(object):
         self._current = -1
         self._numbers = {}
         self._ignored = []
+        self._session = None
         self.n_items = 0
         self.n_finished = 0
+
+    def n_failed(self):
+        """Failed phases and collections as pytest counted them itself, beside what was recorded."""
+        return int(self._session.testsfailed) if self._session is not None else None
 
     def plant_canaries(self, files):
         """Writes a canary module into the folder of each test file; their paths."""
@@ -214,6 +220,7 @@ class Recorder(object):
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session):
+        self._session = session
         self.n_items = len(session.items)
         for n, item in enumerate(session.items):
             self._numbers[id(item)] = n

@@ -1,7 +1,7 @@
 # -*- coding: utf-8 -*-
 """Runs pytest as `python -m pytest` does, and records what happened outside the reach of stdout.
 
-    python /opt/inputs/swefactory_run.py  <  {"key", "record", "canary", "order", "arguments": [test files]}
+    python /opt/inputs/swefactory_run.py  <  {"key", "record", "canary", "order", "arguments": [test files], "measure_cpu"}
 
 Runs on Python 2.7 to 3.14 with pytest 3 to 9. The order of events is the point of this file: pytest, its own modules
 and the plugin are imported before the working directory is on sys.path, so that a pytest.py, a _pytest/ or a
@@ -17,7 +17,11 @@ import hmac
 import json
 import os
 import sys
+import time
 import traceback
+
+
+_BUSY_S = 0.5  # five periods of the kernel's CPU quota
 
 
 def make_writer(path, key):
@@ -52,6 +56,20 @@ def read_request():
     os.dup2(null, 0)
     os.close(null)
     return request
+
+
+def measured(with_cpu):
+    """In which conditions this process runs, as it finds them before any code under test is there: the clock, the zone,
+    and of a CPU the share that a busy loop gets. A limit that nothing enforces is told from one that holds by that."""
+    found = {"now": time.time(), "utc_offset": time.strftime("%z")}
+    if with_cpu:
+        clock = getattr(time, "monotonic", time.time)
+        used = getattr(time, "process_time", getattr(time, "clock", None))
+        wall, cpu = clock(), used()
+        while clock() - wall < _BUSY_S:
+            pass
+        found["cpu_share"] = round((used() - cpu) / (clock() - wall), 3)
+    return found
 
 
 def import_ahead():
@@ -109,6 +127,7 @@ def main():
         os.environ.pop(name, None)
     write = make_writer(request["record"], request.pop("key").encode("ascii"))
     owner = os.getpid()
+    conditions = measured(request.get("measure_cpu"))
     try:
         pytest = import_ahead()
         sys.path.insert(0, here)
@@ -118,7 +137,8 @@ def main():
     except Exception:
         write("no_pytest", message=explanation())
         raise
-    write("start", python=sys.version.split()[0], pytest=pytest.__version__, plugin=swefactory_plugin.VERSION)
+    versions = {"python": sys.version.split()[0], "pytest": pytest.__version__, "plugin": swefactory_plugin.VERSION}
+    write("start", **dict(conditions, **versions))
     recorder = swefactory_plugin.Recorder(write, native(request["canary"]), native(request["order"]), os.getcwd())
     arguments = swefactory_plugin.OUR_ARGUMENTS + swefactory_plugin.neutralising_arguments()
     files = [native(name) for name in request["arguments"]]
@@ -127,7 +147,8 @@ def main():
     sys.argv.extend(files)
     code = run(pytest, recorder, write, arguments + files)
     if os.getpid() == owner:
-        write("end", exit_code=code, n_items=recorder.n_items, n_finished=recorder.n_finished)
+        counts = {"n_items": recorder.n_items, "n_finished": recorder.n_finished, "n_failed": recorder.n_failed()}
+        write("end", exit_code=code, **counts)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,58 +1,67 @@
 """Validation: proves a task instance, or disproves it. Subject: task_instance_id. The end of the automatic chain.
 
-    run 1   before, after   default order          each in a fresh sandbox, offline
-    run 2   before, after   reversed               before = base + test_patch
-    run k   before, after   random, seed k         after  = base + the gold patch + test_patch
+    run k   before, after     each in a fresh sandbox, offline; conditions by swefactory.stability
+                              before = base + test_patch, after = base + the gold patch + test_patch
+    audit                     what an agent would see holds one commit and nothing of the fix (swefactory.leak_audit)
 
 One property: a verdict rests on completed runs only. The gold patch passes the gate of model_patches first, as an
 agent's will, so what is validated is what can be graded. After the first pair, more runs are left out when it already
-proves a rejection that they could not take back.
+proves a rejection that they could not take back; where tests are unstable after the last, some more tell by what.
 
 A void run is no evidence; it is repeated once. Void again for another cause, or for one that can be this machine's
 fault, the job fails and is retried. Void again for the same cause, the subject's tests do it themselves (they end the
-process, write into the record, hide failures): the verdict is TEST_RUN_VOID.
+process, write into the record, hide failures): the verdict is TEST_RUN_VOID. A run with little CPU or at another time
+that does not end in time is no evidence either; one in plain conditions takes its place.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, insert
 from sqlmodel import Session, select
 
 from db.models import (
+    Change,
     InstanceStatus,
-    RejectReason,
     RunState,
     RunStatus,
+    Stability,
     StageName,
     TaskInstance,
     Validation,
     ValidationVerdict,
     utc_now,
 )
+from db.models import TestVerdict as TestVerdictRow
 from swefactory import __version__
-from swefactory.errors import InfrastructureError, Rejected
-from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate, restricted
-from swefactory.grading import RunSummary, ValidationReport, grade, is_hopeless, judge
-from swefactory.instance_runs import EvaluatedInstance, StoredRun, base_evaluation, load_instance, save_runs, stored
-from swefactory.run_record import VoidCause
+from swefactory.artifacts import digest_of
+from swefactory.certificates import Certificate, LeakReport, host_facts, subject_digest, tier_of
+from swefactory.errors import Rejected
+from swefactory.evaluation import restricted
+from swefactory.grading import RunSummary, ValidationReport, grade
+from swefactory.instance_runs import EvaluatedInstance, StoredRun, base_evaluation, load_instance, save_runs
+from swefactory.stability import (
+    TestVerdict,
+    upper_bound,
+    verdicts,
+)
 from swefactory.stage import Saved, Services, Stage
+from swefactory.validation_runs import run_pairs, summaries
 
-_CERTIFICATE_FORMAT = 1
-_MACHINE_CAN_CAUSE = frozenset((VoidCause.NO_RECORD, VoidCause.UNREADABLE))
+_STABLE = frozenset((Stability.STABLE_PASS, Stability.STABLE_FAIL, Stability.STABLE_SKIP))
+_NO_NETWORK_PROBE = "a run with a network: tests that need one are named by the texts of their failures"
 
 
 @dataclass(frozen=True)
 class ValidationOutput:
-    """All runs in their order, what they prove, and the certificate."""
+    """All runs in their order, what they prove, what they say of each test, and the certificate."""
 
     runs: tuple[StoredRun, ...]
     report: ValidationReport
-    certificate: Mapping[str, Any]
+    verdicts: tuple[TestVerdict, ...]
+    certificate: Certificate | None  # None: nothing ran
     sandbox: str
-    n_runs: int
     started_at: datetime
     finished_at: datetime
 
@@ -65,11 +74,6 @@ def load(session: Session, task_instance_id: int) -> EvaluatedInstance:
 # ---------------------------------------------------------------- work
 
 
-def order_of(number: int) -> str:
-    """The order of the tests in run `number`, from 1."""
-    return {1: "default", 2: "reversed"}.get(number, f"random:{number}")
-
-
 def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     """Runs both states. Raises InfrastructureError, and Rejected where nothing could run."""
     started_at = utc_now()
@@ -77,94 +81,81 @@ def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     gold = restricted(instance.patch, instance.test_patch, spec.tree, lock)
     patches = {RunState.BEFORE: (instance.test_patch,), RunState.AFTER: (gold.patch, instance.test_patch)}
     runs: list[StoredRun] = []
-    report = _run_pairs(services, instance.instance_id, spec, patches, runs)
+    report = run_pairs(services, instance, spec, patches, runs)
+    found = verdicts(summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER))
     finished_at = utc_now()
-    certificate = {
-        **_certificate(services, instance, runs, report),
-        "left_out": list(gold.dropped),
-        "started_at": started_at.isoformat(),
-        "finished_at": finished_at.isoformat(),
-    }
-    return ValidationOutput(
-        tuple(runs), report, certificate, services.sandboxes.name, certificate["n_runs"], started_at, finished_at
-    )
+    certificate = _certificate(services, instance, runs, report, found, None, gold.dropped, (started_at, finished_at))
+    return ValidationOutput(tuple(runs), report, found, certificate, services.sandboxes.name, started_at, finished_at)
 
 
-def _run_pairs(
-    services: Services,
-    instance_id: str,
-    spec: EvaluationSpec,
-    patches: Mapping[RunState, tuple[str, ...]],
-    runs: list[StoredRun],
-) -> ValidationReport:
-    """Adds to `runs` until there is a verdict; what ran is kept, whatever the verdict."""
-    for number in range(1, services.settings.n_validation_runs + 1):
-        for state in (RunState.BEFORE, RunState.AFTER):
-            run = replace(spec, patches=patches[state], order=order_of(number), hash_seed=number)
-            void = _evidence(services, instance_id, run, state, runs)
-            if void is not None:
-                return void
-        if number == 1 and is_hopeless(_summaries(runs, RunState.BEFORE)[0], _summaries(runs, RunState.AFTER)[0]):
-            break
-    return judge(_summaries(runs, RunState.BEFORE), _summaries(runs, RunState.AFTER))
-
-
-def _evidence(
-    services: Services, instance_id: str, spec: EvaluationSpec, state: RunState, runs: list[StoredRun]
-) -> ValidationReport | None:
-    """Adds one run that is evidence, and the void one before it if there was one; a report when there is none."""
-    results: list[TestRunResult] = []
-    while len(results) < 2 and (not results or results[-1].status is RunStatus.VOID):
-        results.append(evaluate(services, spec))
-        runs.append(stored(services, state, results[-1]))
-    last = results[-1]
-    if last.status is not RunStatus.VOID:
-        return None
-    if last.void_cause in _MACHINE_CAN_CAUSE or last.void_cause is not results[0].void_cause:
-        raise InfrastructureError(
-            f"{instance_id}: two runs of the tests {state.value} the patch are no evidence ({results[0].detail}; then "
-            f"{last.detail}); look at the machine and the environment, then retry the job"
-        )
-    return ValidationReport(reason=RejectReason.TEST_RUN_VOID, detail=f"{state.value} the patch, twice: {last.detail}")
-
-
-def _summaries(runs: list[StoredRun], state: RunState) -> list[RunSummary]:
-    return [summary_of(run.result) for run in runs if run.state is state and run.result.status is not RunStatus.VOID]
-
-
-def summary_of(result: TestRunResult) -> RunSummary:
-    """What grading needs of a run."""
-    return RunSummary(
-        outcomes={found.test_id: found.outcome for found in result.outcomes},
-        collection_errors=tuple(
-            f"{error.test_id}: {(error.message.strip().splitlines() or [''])[-1]}" for error in result.collection_errors
-        ),
-        timed_out=result.status is RunStatus.TIMED_OUT,
-    )
+# ---------------------------------------------------------------- the certificate
 
 
 def _certificate(
-    services: Services, instance: EvaluatedInstance, runs: list[StoredRun], report: ValidationReport
-) -> dict[str, Any]:
-    before, after = _summaries(runs, RunState.BEFORE), _summaries(runs, RunState.AFTER)
+    services: Services,
+    instance: EvaluatedInstance,
+    runs: list[StoredRun],
+    report: ValidationReport,
+    found: tuple[TestVerdict, ...],
+    leaks: LeakReport | None,
+    left_out: tuple[str, ...],
+    times: tuple[datetime, datetime],
+) -> Certificate:
+    before, after = summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER)
+    n_runs = min(len(before), len(after))
     versions = next((run.result.versions for run in runs if run.result.versions), {})
+    unstable = Counter(v.value for verdict in found for v in {verdict.before, verdict.after} - _STABLE)
+    return Certificate(
+        instance_id=instance.instance_id,
+        subject=subject_digest(instance.base_commit, instance.patch, instance.test_patch),
+        gold=_share(after, report),
+        empty=_share(before, report),
+        tier=tier_of(n_runs),
+        n_runs=n_runs,
+        n_void=sum(run.result.status is RunStatus.VOID for run in runs),
+        orders=tuple(sorted({run.result.order for run in runs})),
+        conditions=_conditions_held(runs),
+        not_run=_not_run(runs),
+        n_tests=len(found),
+        n_fail_to_pass=len(report.fail_to_pass),
+        n_error_to_pass=sum(verdict.change is Change.ERROR_TO_PASS for verdict in found),
+        n_flaky=len(report.flaky),
+        unstable=dict(sorted(unstable.items())),
+        flip_rate_upper=round(upper_bound(0, n_runs), 6),
+        leaks=leaks,
+        environment_digest=instance.environment_digest,
+        lock_digest=instance.lock_digest,
+        python=versions.get("python", ""),
+        pytest=versions.get("pytest", ""),
+        plugin=versions.get("plugin", ""),
+        swefactory=__version__,
+        host=host_facts(services.sandboxes.name),
+        left_out=left_out,
+        started_at=times[0],
+        finished_at=times[1],
+    )
+
+
+def _conditions_held(runs: list[StoredRun]) -> dict[str, int]:
+    """In how many completed runs each condition was measured."""
+    done = [run.result for run in runs if run.result.status is RunStatus.COMPLETED]
     return {
-        "format": _CERTIFICATE_FORMAT,
-        "gold": _share(after, report),
-        "empty": _share(before, report),
-        "n_runs": min(len(before), len(after)),
-        "n_void": sum(run.result.status is RunStatus.VOID for run in runs),
-        "n_flaky": len(report.flaky),
-        "orders": sorted({run.result.order for run in runs}),
-        "offline": True,  # no sandbox of ours has a network
-        "sandbox": services.sandboxes.name,
-        "environment_digest": instance.environment_digest,
-        "lock_digest": instance.lock_digest,
-        "python": versions.get("python", ""),
-        "pytest": versions.get("pytest", ""),
-        "plugin": versions.get("plugin", ""),
-        "swefactory": __version__,
+        "low_cpu": sum(result.conditions.is_slow for result in done),
+        "shifted_zone": sum(result.measured.get("utc_offset") == "+1400" for result in done),
+        "shifted_clock": sum(bool(result.measured.get("clock_shift_s")) for result in done),
+        "hash_seeds": len({result.measured["hash_seed"] for result in done if "hash_seed" in result.measured}),
     }
+
+
+def _not_run(runs: list[StoredRun]) -> tuple[str, ...]:
+    """What the policy wants and did not happen, in words."""
+    held = _conditions_held(runs)
+    wanted = {
+        "low_cpu": "a run with little CPU: no run had less than three quarters of one",
+        "shifted_zone": "a run in another time zone",
+        "shifted_clock": "a run at another time: the sandbox holds no libfaketime",
+    }
+    return (*(text for name, text in wanted.items() if not held[name]), _NO_NETWORK_PROBE)
 
 
 def _share(runs: list[RunSummary], report: ValidationReport) -> str:
@@ -185,7 +176,9 @@ def save(session: Session, task_instance_id: int, output: ValidationOutput | Rej
     row = _validation_row(session, task_instance_id, instance, output)
     session.add(row)
     session.flush()
+    assert row.id is not None
     save_runs(session, output.runs, validation_id=row.id)
+    _save_verdicts(session, row.id, output.verdicts)
     is_valid = report.reason is None
     instance.status = InstanceStatus.VALIDATED if is_valid else InstanceStatus.REJECTED
     instance.reject_reason, instance.reject_detail = report.reason, report.detail
@@ -198,7 +191,27 @@ def save(session: Session, task_instance_id: int, output: ValidationOutput | Rej
 
 def _nothing_ran(verdict: Rejected) -> ValidationOutput:
     now = utc_now()
-    return ValidationOutput((), ValidationReport(reason=verdict.reason, detail=verdict.detail), {}, "", 0, now, now)
+    report = ValidationReport(reason=verdict.reason, detail=verdict.detail)
+    return ValidationOutput((), report, (), None, "", now, now)
+
+
+def _save_verdicts(session: Session, validation_id: int, found: tuple[TestVerdict, ...]) -> None:
+    rows = [
+        {
+            "validation_id": validation_id,
+            "test_id": verdict.test_id,
+            "test_digest": digest_of(verdict.test_id.encode("utf-8", "surrogatepass")),
+            "change": verdict.change,
+            "before": verdict.before,
+            "after": verdict.after,
+            "n_runs": verdict.n_runs,
+            "n_flips": verdict.n_flips,
+            "flip_rate_upper": verdict.flip_rate_upper,
+        }
+        for verdict in found
+    ]
+    if rows:
+        session.execute(insert(TestVerdictRow), rows)
 
 
 def _validation_row(
@@ -206,6 +219,7 @@ def _validation_row(
 ) -> Validation:
     assert instance.environment_id is not None, "load refuses an instance without an environment"
     query = select(func.max(Validation.number)).where(Validation.task_instance_id == task_instance_id)
+    certificate = output.certificate
     return Validation(
         task_instance_id=task_instance_id,
         environment_id=instance.environment_id,
@@ -213,9 +227,10 @@ def _validation_row(
         verdict=ValidationVerdict.VALID if output.report.reason is None else ValidationVerdict.REJECTED,
         reason=output.report.reason,
         sandbox=output.sandbox,
-        n_runs=output.n_runs,
+        tier=certificate.tier if certificate else None,
+        n_runs=certificate.n_runs if certificate else 0,
         n_flaky=len(output.report.flaky),
-        certificate=dict(output.certificate),
+        certificate=certificate.model_dump(mode="json") if certificate else {},
         started_at=output.started_at,
         finished_at=output.finished_at,
     )
