@@ -29,6 +29,7 @@ WITH step AS (
             SELECT count(*) FROM rollout
             JOIN task_instance ON task_instance.id = rollout.task_instance_id
             WHERE task_instance.repository_id = repository.id AND rollout.resolved
+                AND json_array_length(rollout.suspicious) = 0
         ) AS resolved
     FROM repository
     WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
@@ -245,6 +246,7 @@ SELECT
     rollout.replica,
     rollout.exit_status,
     CASE WHEN rollout.resolved THEN 'yes' WHEN NOT rollout.resolved THEN 'no' END AS resolved,
+    json_array_length(rollout.suspicious) AS n_suspicious,
     rollout.n_turns,
     rollout.n_prompt_tokens + rollout.n_completion_tokens AS n_tokens,
     rollout.cost_usd
@@ -256,7 +258,8 @@ WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY task_instance.instance_id, agent_config.name, agent_config.id, rollout.replica;
 
 -- name: agents
--- How many task instances each agent resolved. A rollout that ended by our own fault counts for nothing.
+-- How many task instances each agent resolved. A rollout that ended by our own fault, or whose patch is suspicious,
+-- counts for nothing.
 SELECT
     agent_config.name AS agent,
     agent_config.model,
@@ -272,6 +275,91 @@ JOIN repository ON repository.id = task_instance.repository_id
 WHERE
     rollout.finished_at IS NOT NULL
     AND rollout.exit_status <> 'infrastructure_error'
+    AND json_array_length(rollout.suspicious) = 0
     AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
 GROUP BY agent_config.id, agent_config.name, agent_config.model
 ORDER BY agent_config.name, agent_config.id;
+
+-- name: drift
+-- What changed between one validation of an instance and the next: its verdict, and tests that changed what they prove.
+WITH pair AS (
+    SELECT old.id AS old_id, new.id AS new_id, new.task_instance_id, new.number, old.verdict AS old_verdict,
+        new.verdict AS new_verdict, new.reason, new.finished_at
+    FROM validation AS new
+    JOIN validation AS old ON old.task_instance_id = new.task_instance_id AND old.number = new.number - 1
+)
+SELECT
+    task_instance.instance_id,
+    pair.number AS validation,
+    pair.old_verdict,
+    pair.new_verdict,
+    pair.reason,
+    (
+        SELECT count(*) FROM test_verdict AS earlier
+        JOIN test_verdict AS later
+            ON later.validation_id = pair.new_id AND later.test_digest = earlier.test_digest
+        WHERE earlier.validation_id = pair.old_id AND later.change <> earlier.change
+    ) AS n_changed,
+    (
+        SELECT count(*) FROM test_verdict AS earlier
+        WHERE earlier.validation_id = pair.old_id AND NOT EXISTS (
+            SELECT 1 FROM test_verdict AS later
+            WHERE later.validation_id = pair.new_id AND later.test_digest = earlier.test_digest
+        )
+    ) AS n_gone,
+    (
+        SELECT count(*) FROM test_verdict AS later
+        WHERE later.validation_id = pair.new_id AND NOT EXISTS (
+            SELECT 1 FROM test_verdict AS earlier
+            WHERE earlier.validation_id = pair.old_id AND earlier.test_digest = later.test_digest
+        )
+    ) AS n_new,
+    substr(CAST(pair.finished_at AS TEXT), 1, 19) AS finished_at
+FROM pair
+JOIN task_instance ON task_instance.id = pair.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY task_instance.instance_id, pair.number;
+
+-- name: stale_certificates
+-- Validated instances by the age of their newest validation, oldest first; with before, those older than that time.
+SELECT
+    task_instance.instance_id,
+    validation.number AS validation,
+    validation.tier,
+    validation.n_runs,
+    substr(CAST(validation.finished_at AS TEXT), 1, 19) AS finished_at
+FROM task_instance
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN validation ON validation.task_instance_id = task_instance.id
+WHERE
+    task_instance.status = 'validated'
+    AND validation.number = (
+        SELECT max(newest.number) FROM validation AS newest WHERE newest.task_instance_id = task_instance.id
+    )
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+    AND (CAST(:before AS TEXT) IS NULL OR substr(CAST(validation.finished_at AS TEXT), 1, 19) < :before)
+ORDER BY validation.finished_at, task_instance.instance_id;
+
+-- name: unstable_tests
+-- Tests that differ between runs of one state, or need a network: why, and how often at most they differ (95 %).
+SELECT
+    task_instance.instance_id,
+    test_verdict.test_id,
+    test_verdict.change,
+    test_verdict.before,
+    test_verdict.after,
+    test_verdict.n_runs,
+    test_verdict.n_flips,
+    test_verdict.flip_rate_upper
+FROM test_verdict
+JOIN validation ON validation.id = test_verdict.validation_id
+JOIN task_instance ON task_instance.id = validation.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+WHERE
+    (
+        test_verdict.before NOT IN ('stable_pass', 'stable_fail', 'stable_skip')
+        OR test_verdict.after NOT IN ('stable_pass', 'stable_fail', 'stable_skip')
+    )
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+ORDER BY task_instance.instance_id, validation.number, test_verdict.test_id;

@@ -10,7 +10,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from db import jobs
-from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance
+from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance, Tier
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 from swefactory.repository_names import is_name
@@ -96,6 +96,30 @@ def add_rollouts(
                 assert rollout.id is not None
                 n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, max_attempts=max_attempts)
     return Queued(n_new, n_jobs)
+
+
+def revalidate(
+    db: Session, instance_ids: Sequence[str] | None, *, tier: Tier | None = None, max_attempts: int = 3
+) -> Queued:
+    """Queues another validation of the named task instances, or (None) of every validated one; `tier` None leaves it to
+    the settings. Raises UsageError for an unknown instance or one without an environment."""
+    statement = select(TaskInstance).order_by(TaskInstance.instance_id)
+    if instance_ids is None:
+        statement = statement.where(TaskInstance.status == InstanceStatus.VALIDATED)
+    else:
+        statement = statement.where(col(TaskInstance.instance_id).in_(instance_ids))
+    found = list(db.exec(statement))
+    if missing := sorted(set(instance_ids or ()) - {instance.instance_id for instance in found}):
+        raise UsageError(f"no task instance {missing[0]!r} in the catalog; see `swefactory instance list`")
+    if homeless := [instance.instance_id for instance in found if instance.environment_id is None]:
+        raise UsageError(f"{homeless[0]} has no environment to be validated in; nothing was queued")
+    n_jobs = 0
+    for instance in found:
+        assert instance.id is not None
+        instance.tier = tier
+        db.add(instance)
+        n_jobs += jobs.enqueue(db, StageName.VALIDATION, instance.id, max_attempts=max_attempts, again=True)
+    return Queued(n_new=0, n_jobs=n_jobs)
 
 
 def agent_digest(agent: AgentSpec) -> str:

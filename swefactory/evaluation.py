@@ -281,12 +281,14 @@ def _completed(
 def restricted(patch: str, test_patch: str, tree: Path, lock: str) -> RestrictedPatch:
     """The part of `patch` that may be graded on the base commit's `tree`. Raises Rejected(PATCH_DOES_NOT_APPLY)."""
     try:
-        return restrict(patch, test_patch, _reader(tree), installed_modules(lock))
+        return restrict(patch, test_patch, reader(tree), installed_modules(lock))
     except PatchUnreadable as error:
         raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, str(error)) from error
 
 
-def _reader(tree: Path) -> Callable[[str], str | None]:
+def reader(tree: Path) -> Callable[[str], str | None]:
+    """Reads text files of a tree: None for a link, a folder, a large file and what is not there."""
+
     def base_text(path: str) -> str | None:
         file = tree / path
         if not file.is_file() or file.is_symlink() or file.stat().st_size > _BASE_TEXT_BYTES:

@@ -254,12 +254,12 @@ def _section_changes(change: FileChange, path: str, base_text: Callable[[str], s
     """Whether pytest's part of a shared configuration file changes; yes when that cannot be told."""
     base = base_text(path) or ""
     try:
-        return _pytest_section(path, base) != _pytest_section(path, _applied(base, change.hunks))
+        return _pytest_section(path, base) != _pytest_section(path, applied(base, change.hunks))
     except (ValueError, configparser.Error):
         return True
 
 
-def _applied(base: str, hunks: tuple[Hunk, ...] | None) -> str:
+def applied(base: str, hunks: tuple[Hunk, ...] | None) -> str:
     """The file after its hunks. Raises ValueError when one does not fit exactly."""
     if hunks is None:
         raise ValueError("the change is not one of text alone")

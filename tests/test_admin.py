@@ -8,6 +8,7 @@ from db.engine import session
 from db.models import (
     AgentKind,
     Crawl,
+    Environment,
     InstanceStatus,
     Job,
     JobState,
@@ -17,6 +18,7 @@ from db.models import (
     SourceKind,
     StageName,
     TaskInstance,
+    Tier,
     utc_now,
 )
 from swefactory import admin
@@ -110,3 +112,26 @@ def test_an_agents_digest_is_of_what_it_does_not_of_its_name() -> None:
     assert admin.agent_digest(spec) != admin.agent_digest(
         AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m", max_turns=5)
     )
+
+
+def test_revalidation_is_queued_again_with_its_tier(two_instances: Engine) -> None:
+    with session(two_instances) as db:
+        environment = Environment(digest="sha256:e", python_version="3.12", lock_digest="l", resolved_as_of=utc_now())
+        db.add(environment)
+        db.flush()
+        for instance in db.exec(select(TaskInstance)):
+            instance.environment_id = environment.id
+            db.add(instance)
+    with session(two_instances) as db:
+        assert admin.revalidate(db, None, tier=Tier.GOLD) == admin.Queued(n_new=0, n_jobs=1)  # the validated one alone
+        assert admin.revalidate(db, ["acme__tool-1"], tier=Tier.SILVER).n_jobs == 0  # it waits already
+    with session(two_instances) as db:
+        tiers = {row.instance_id: row.tier for row in db.exec(select(TaskInstance))}
+        assert tiers == {"acme__tool-1": Tier.SILVER, "acme__tool-2": None}
+        assert [job.stage for job in db.exec(select(Job))] == [StageName.VALIDATION]
+
+
+@pytest.mark.parametrize(("name", "said"), [("acme__tool-9", "no task instance"), ("acme__tool-1", "no environment")])
+def test_what_cannot_be_revalidated_is_refused(two_instances: Engine, name: str, said: str) -> None:
+    with session(two_instances) as db, pytest.raises(UsageError, match=said):
+        admin.revalidate(db, [name])

@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Path:
 def test_every_command_has_help_with_an_example(home: Path) -> None:
     for command in (
         ["repo", "add"], ["repo", "discover"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"],
-        ["instance", "show"],
+        ["instance", "show"], ["instance", "revalidate"],
         ["environment", "list"], ["environment", "show"], ["environment", "explain"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
@@ -195,3 +195,15 @@ def test_a_benchmark_is_indexed_and_then_in_force(home: Path, tmp_path: Path) ->
     broken = run(home, "benchmark", "list", SWEFACTORY_BENCHMARKS=str(out))
     assert (broken.returncode, broken.stdout) == (2, "")
     assert f"the benchmark list {out} cannot be used" in broken.stderr
+
+
+def test_revalidating_wants_to_know_which_and_when_something_is_due(home: Path) -> None:
+    for arguments, said in (
+        ([], "say which"), (["a__b-1", "--all"], "say which"), (["--due"], "SWEFACTORY_REVALIDATE_DAYS"),
+        (["a__b-1"], "no task instance"),
+    ):  # fmt: skip
+        ran = run(home, "instance", "revalidate", *arguments)
+        assert ran.returncode == 2
+        assert said in ran.stderr
+    due = run(home, "instance", "revalidate", "--due", SWEFACTORY_REVALIDATE_DAYS="30")
+    assert (due.returncode, due.stdout) == (0, "0 validations queued\n")

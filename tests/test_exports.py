@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlmodel import select
+from sqlmodel import Session, col, select
 
 from db.engine import session
 from db.models import (
@@ -21,11 +23,13 @@ from db.models import (
     Repository,
     Rollout,
     TaskInstance,
+    Tier,
     Validation,
     ValidationVerdict,
     utc_now,
 )
 from swefactory.artifacts import LocalArtifacts
+from swefactory.certificates import Certificate, LeakReport, host_facts, subject_digest
 from swefactory.errors import ArtifactError
 from swefactory.exports import swebench, trajectories
 from swefactory.exports.writer import record, write_jsonl
@@ -135,3 +139,67 @@ def test_an_export_is_noted_once_for_each_place(filled: Engine, tmp_path: Path) 
             record(db, ExportFormat.SWEBENCH, write_jsonl(swebench.rows(db), tmp_path / "swebench.jsonl"))
     with session(filled) as db:
         assert [(row.n_rows, row.format) for row in db.exec(select(Export))] == [(1, ExportFormat.SWEBENCH)]
+
+
+def certified(db: Session, **other: object) -> None:
+    """Gives the validated instance a certificate of format 2 that holds, but for `other`."""
+    instance = db.exec(select(TaskInstance).where(TaskInstance.status == InstanceStatus.VALIDATED)).one()
+    validation = db.exec(select(Validation)).one()
+    now = utc_now()
+    facts: dict[str, Any] = {
+        "instance_id": instance.instance_id, "gold": "3/3", "empty": "0/3", "tier": Tier.BRONZE, "n_runs": 3,
+        "subject": subject_digest(instance.base_commit, instance.patch, instance.test_patch), "n_void": 0,
+        "orders": ("default",), "conditions": {}, "not_run": (), "n_tests": 2, "n_fail_to_pass": 1,
+        "n_error_to_pass": 0, "n_flaky": 0, "unstable": {}, "flip_rate_upper": 0.63, "leaks": LeakReport(),
+        "environment_digest": "sha256:e", "lock_digest": "sha256:l", "python": "3", "pytest": "9", "plugin": "2",
+        "swefactory": "0", "host": host_facts("namespace"), "left_out": (), "started_at": now, "finished_at": now,
+    }  # fmt: skip
+    validation.certificate = Certificate(**{**facts, **other}).model_dump(mode="json")
+    db.add(validation)
+    db.flush()
+
+
+def test_an_instance_with_a_certificate_that_holds_is_not_refused(filled: Engine) -> None:
+    with session(filled) as db:
+        certified(db)
+        assert swebench.uncertified(db, max_age_days=1) == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"format": 1}, "of format 1"),
+        ({"subject": "sha256:another"}, "not those of its certificate"),
+        ({"environment_digest": "sha256:another"}, "environment is not that"),
+        ({"gold": "2/3"}, "held in 2/3"),
+        ({"empty": "1/3"}, "no patch in 1/3"),
+        ({"leaks": None}, "not audited"),
+        ({"leaks": LeakReport(findings=("x",))}, "leaks the fix"),
+        ({"finished_at": datetime(2020, 1, 1, tzinfo=UTC)}, "older than 30 days"),
+    ],
+)
+def test_an_instance_whose_certificate_does_not_hold_is_refused_and_said_why(
+    filled: Engine, other: dict[str, object], why: str
+) -> None:
+    with session(filled) as db:
+        certified(db, **other)
+        refused = swebench.uncertified(db, max_age_days=30)
+        assert list(refused) == ["acme__tool-2"]
+        assert why in refused["acme__tool-2"]
+        assert list(swebench.rows(db, refused)) == []
+
+
+def test_a_certificate_of_an_older_version_is_refused(filled: Engine) -> None:
+    with session(filled) as db:
+        assert "of format None" in swebench.uncertified(db)["acme__tool-2"]
+
+
+def test_a_suspicious_rollout_does_not_leave_unless_told(filled: Engine, artifacts: LocalArtifacts) -> None:
+    with session(filled) as db:
+        rollout = db.exec(select(Rollout).where(col(Rollout.resolved).is_(True))).first()
+        assert rollout is not None
+        rollout.suspicious = ["walks_memory"]
+        db.add(rollout)
+        db.flush()
+        assert list(trajectories.rows(db, artifacts)) == []
+        assert len(list(trajectories.rows(db, artifacts, suspicious=True))) == 1

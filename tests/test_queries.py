@@ -1,10 +1,11 @@
 """Named queries: each answers the same, value for value, on SQLite and on PostgreSQL, and changes nothing."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session, SQLModel, select
 
 from db import jobs, queries
 from db.engine import CatalogError, session
@@ -12,6 +13,7 @@ from db.models import (
     AgentConfig,
     AgentKind,
     ApiQuota,
+    Change,
     Crawl,
     Environment,
     ExitStatus,
@@ -23,12 +25,18 @@ from db.models import (
     Repository,
     Rollout,
     SourceKind,
+    Stability,
     StageName,
     TaskInstance,
+    TestVerdict,
+    Tier,
+    Validation,
+    ValidationVerdict,
     utc_now,
 )
 from tests.catalogs import BOTH, catalog_url, upgraded
 
+EARLY = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Rows = list[tuple[object, ...]]
 
 
@@ -73,6 +81,20 @@ def engine(empty: Engine) -> Engine:
             added(db, Rollout(task_instance_id=validated, agent_config_id=config, replica=replica, exit_status=status,
                               resolved=resolved, n_turns=replica, n_prompt_tokens=100, n_completion_tokens=10,
                               cost_usd=0.25, finished_at=utc_now()))  # fmt: skip
+    with session(empty) as db:
+        for number, (change, after) in enumerate(
+            [(Change.FAIL_TO_PASS, Stability.STABLE_PASS), (Change.UNSTABLE, Stability.ORDER_DEPENDENT)], 1
+        ):
+            row = Validation(
+                task_instance_id=validated, environment_id=environment, number=number, sandbox="namespace", n_runs=3,
+                verdict=list(ValidationVerdict)[number - 1], tier=Tier.BRONZE, started_at=EARLY, finished_at=EARLY,
+                reason=None if number == 1 else RejectReason.FLAKY_FAIL_TO_PASS,
+            )  # fmt: skip
+            validation = added(db, row)
+            for test_id in ("t::a", f"t::only in {number}"):
+                added(db, TestVerdict(validation_id=validation, test_id=test_id, test_digest=test_id, change=change,
+                                      before=Stability.STABLE_FAIL, after=after, n_runs=3, n_flips=number - 1,
+                                      flip_rate_upper=0.5))  # fmt: skip
     return empty
 
 
@@ -234,10 +256,40 @@ def test_the_dead_and_the_waiting_keep_their_message(engine: Engine) -> None:
 
 def test_rollouts_say_who_how_it_ended_and_what_it_took(engine: Engine) -> None:
     assert [row[1:] for row in rows(engine, "rollouts")] == [
-        ("oracle", 1, "submitted", "yes", 1, 110, 0.25),
-        ("oracle", 2, "submitted", "no", 2, 110, 0.25),
-        ("oracle", 3, "infrastructure_error", None, 3, 110, 0.25),
+        ("oracle", 1, "submitted", "yes", 0, 1, 110, 0.25),
+        ("oracle", 2, "submitted", "no", 0, 2, 110, 0.25),
+        ("oracle", 3, "infrastructure_error", None, 0, 3, 110, 0.25),
     ]
+
+
+def test_drift_is_what_one_validation_says_other_than_the_one_before(engine: Engine) -> None:
+    assert [row[:-1] for row in rows(engine, "drift")] == [
+        ("pallets__click-1", 2, "valid", "rejected", "flaky_fail_to_pass", 1, 1, 1)
+    ]
+    assert rows(engine, "drift", repository="acme/empty") == []
+
+
+def test_certificates_are_listed_by_age_and_those_before_a_time(engine: Engine) -> None:
+    found = [("pallets__click-1", 2, "bronze", 3, "2026-01-02 03:04:05")]
+    assert rows(engine, "stale_certificates") == found
+    assert rows(engine, "stale_certificates", before="2026-01-02 03:04:06") == found
+    assert rows(engine, "stale_certificates", before="2026-01-02 03:04:05") == []
+
+
+def test_unstable_tests_are_named_with_cause_and_bound(engine: Engine) -> None:
+    assert [row[1:] for row in rows(engine, "unstable_tests")] == [
+        (test_id, "unstable", "stable_fail", "order_dependent", 3, 1, 0.5) for test_id in ("t::a", "t::only in 2")
+    ]
+
+
+def test_a_suspicious_patch_counts_for_nothing_in_an_agents_rate(engine: Engine) -> None:
+    with session(engine) as db:
+        rollout = db.exec(select(Rollout).where(Rollout.replica == 1)).one()
+        rollout.suspicious = ["constant_equality"]
+        db.add(rollout)
+    assert rows(engine, "agents") == [("oracle", "m", 1, 1, 0, 2, 0.25)]
+    assert rows(engine, "funnel")[-1][-1] == 0
+    assert [row[5] for row in rows(engine, "rollouts")] == [1, 0, 0]
 
 
 def test_our_own_failures_count_for_nothing_in_an_agents_rate(engine: Engine) -> None:

@@ -1,5 +1,6 @@
 """The validation stage: a pull request's fate is decided by its runs, and every run is in the catalog."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from swefactory.errors import InfrastructureError, Rejected
 from swefactory.stability import LAST_TELLING_RUN, conditions_of
 from swefactory.stage import Saved, Services
 from swefactory.stages.validation import STAGE, ValidationOutput
-from tests.fake_sandbox import HostBackend, host_services
+from tests.fake_sandbox import HostBackend, host_services, pytest_alone
 from tests.instance_rows import add_instance
 
 BASE = {
@@ -307,3 +308,20 @@ def test_an_instance_without_an_environment_is_not_loaded(catalog: Engine, servi
         db.add(row)
     with session(catalog) as db, pytest.raises(InfrastructureError, match="acme__calc-7 has no environment"):
         STAGE.load(db, instance_id)
+
+
+def test_an_environment_that_holds_another_copy_of_the_project_is_rejected_and_the_report_kept(
+    catalog: Engine, tmp_path: Path
+) -> None:
+    leaking = tmp_path / "environment"
+    shutil.copytree(pytest_alone(), leaking, symlinks=True)
+    (leaking / "lib/calc-2.0.dist-info").mkdir()
+    services = host_services(tmp_path / "home", HostBackend({"sha256:here": leaking}), n_validation_runs=2)
+    tests = {"tests/test_calc.py": NEW_TEST}
+    instance_id = add_instance(catalog, services, tmp_path, BASE, fixed=FIXED, tests=tests)
+    instance, _ = validate_once(catalog, services, instance_id)
+    assert instance.reject_reason is RejectReason.CHECKOUT_LEAKS_FIX
+    assert "calc-2.0.dist-info is another copy of the project" in instance.reject_detail
+    with session(catalog) as db:
+        certificate = db.exec(select(Validation)).one().certificate
+    assert (certificate["gold"], len(certificate["leaks"]["findings"])) == ("2/2", 1)

@@ -1,14 +1,17 @@
 """`swefactory instance`: the task instances."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 from sqlmodel import col, select
 
+from db import queries
 from db.engine import session
-from db.models import Environment, InstanceStatus, TaskInstance
+from db.models import Environment, InstanceStatus, TaskInstance, Tier, utc_now
+from swefactory import admin
 from swefactory.cli.context import AsJson, catalog, settings
-from swefactory.cli.output import show, show_one
+from swefactory.cli.output import console, show, show_one
 from swefactory.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Task instances: one pull request and its issues as a problem.")
@@ -45,6 +48,36 @@ def list_(
             for instance, environment in db.exec(statement)
         ]
     show(columns, rows, as_json=as_json, empty="none yet; queue a repository and run")
+
+
+@app.command()
+def revalidate(
+    instance_ids: Annotated[list[str] | None, typer.Argument(help="Instance ids.", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every validated instance.")] = False,
+    due: Annotated[
+        bool, typer.Option("--due", help="Validated ones whose certificate is older than SWEFACTORY_REVALIDATE_DAYS.")
+    ] = False,
+    tier: Annotated[Tier | None, typer.Option(help="Runs a state: 3, 10 or 30; default SWEFACTORY_TIER.")] = None,
+) -> None:
+    """Queue another validation; `swefactory query drift` then shows what changed.
+
+    Examples: `swefactory instance revalidate pallets__click-2380 --tier gold` ·
+    `swefactory instance revalidate --all` · `swefactory instance revalidate --due`
+    """
+    if bool(instance_ids) + every + due != 1:
+        raise UsageError("say which: instance ids, or --all, or --due")
+    current = settings()
+    if due and not current.revalidate_days:
+        raise UsageError("nothing is ever due; set SWEFACTORY_REVALIDATE_DAYS, for example to 90")
+    with catalog(current) as engine:
+        older = utc_now() - timedelta(days=current.revalidate_days)
+        parameters = {"before": f"{older:%Y-%m-%d %H:%M:%S}"}
+        chosen = [str(row[0]) for row in queries.run(engine, "stale_certificates", parameters)[1]] if due else None
+        with session(engine) as db:
+            queued = admin.revalidate(
+                db, None if every else (instance_ids or chosen or ()), tier=tier, max_attempts=current.max_attempts
+            )
+    console.print(f"{queued.n_jobs} validations queued" + ("; next: swefactory run" if queued.n_jobs else ""))
 
 
 @app.command("show")

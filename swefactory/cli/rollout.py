@@ -69,7 +69,18 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: `swefactory rollout list`
     """
-    columns = ["id", "instance_id", "agent", "replica", "exit_status", "resolved", "n_turns", "cost_usd", "duration_s"]
+    columns = [
+        "id",
+        "instance_id",
+        "agent",
+        "replica",
+        "exit_status",
+        "resolved",
+        "suspicious",
+        "n_turns",
+        "cost_usd",
+        "duration_s",
+    ]
     statement = (
         select(Rollout, TaskInstance, AgentConfig)
         .join(TaskInstance, col(Rollout.task_instance_id) == col(TaskInstance.id))
@@ -85,6 +96,7 @@ def list_(as_json: AsJson = False) -> None:
                 rollout.replica,
                 rollout.exit_status.value if rollout.exit_status else None,
                 rollout.resolved,
+                " ".join(rollout.suspicious),
                 rollout.n_turns,
                 rollout.cost_usd,
                 rollout.duration_s,

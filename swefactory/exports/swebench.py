@@ -1,20 +1,42 @@
 """Validated task instances as SWE-bench rows, one JSON object a line.
 
 Field names and forms are those of the SWE-bench data sets (FAIL_TO_PASS and PASS_TO_PASS are JSON lists in a
-string); `certificate`, `python_version` and `environment_digest` are ours. Only validated instances leave.
+string); `certificate`, `python_version` and `environment_digest` are ours. Only validated instances leave, and
+only with a certificate that holds (swefactory.certificates), unless told otherwise.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from sqlmodel import Session, col, select
 
-from db.models import Environment, InstanceStatus, Repository, TaskInstance, Validation, ValidationVerdict
+from db.models import Environment, InstanceStatus, Repository, TaskInstance, Validation, ValidationVerdict, utc_now
+from swefactory.certificates import problem, subject_digest
 from swefactory.exports.writer import Row
 
 
-def rows(db: Session) -> Iterator[Row]:
-    """Every validated instance, by instance_id."""
+def uncertified(db: Session, max_age_days: float = 0) -> dict[str, str]:
+    """Validated instances whose certificate does not hold now: instance_id -> why."""
+    now, found = utc_now(), {}
+    statement = (
+        select(TaskInstance, Environment)
+        .join(Environment, col(TaskInstance.environment_id) == col(Environment.id))
+        .where(TaskInstance.status == InstanceStatus.VALIDATED)
+        .order_by(TaskInstance.instance_id)
+    )
+    for instance, environment in db.exec(statement):
+        subject = subject_digest(instance.base_commit, instance.patch, instance.test_patch)
+        why = problem(
+            _certificate(db, instance), subject=subject, environment_digest=environment.digest, now=now,
+            max_age_days=max_age_days,
+        )  # fmt: skip
+        if why:
+            found[instance.instance_id] = why
+    return found
+
+
+def rows(db: Session, left_out: Collection[str] = ()) -> Iterator[Row]:
+    """Every validated instance but those `left_out`, by instance_id."""
     statement = (
         select(TaskInstance, Repository, Environment)
         .join(Repository, col(TaskInstance.repository_id) == col(Repository.id))
@@ -24,6 +46,8 @@ def rows(db: Session) -> Iterator[Row]:
         .execution_options(yield_per=100)
     )
     for instance, repository, environment in db.exec(statement):
+        if instance.instance_id in left_out:
+            continue
         yield {
             "instance_id": instance.instance_id,
             "repo": repository.name,

@@ -4,6 +4,7 @@
      "confirmed_by": […test ids that hold…], "messages": […], "tools": […], "model_patch"}
 
 Each row says which tests confirmed it. Tool-call arguments are JSON strings, as OpenAI's format wants.
+A rollout whose patch is suspicious (swefactory.suspicion) does not leave unless told: the tests may have been fooled.
 Rollouts without a conversation (oracle, nop) have nothing to learn from and do not leave.
 """
 
@@ -17,7 +18,7 @@ from swefactory.exports.writer import Row
 from swefactory.protocols import ArtifactStore
 
 
-def rows(db: Session, artifacts: ArtifactStore) -> Iterator[Row]:
+def rows(db: Session, artifacts: ArtifactStore, *, suspicious: bool = False) -> Iterator[Row]:
     """Every resolved rollout that has a conversation, by instance, agent and replica."""
     statement = (
         select(Rollout, TaskInstance, Repository, AgentConfig)
@@ -29,6 +30,8 @@ def rows(db: Session, artifacts: ArtifactStore) -> Iterator[Row]:
         .execution_options(yield_per=100)
     )
     for rollout, instance, repository, agent in db.exec(statement):
+        if rollout.suspicious and not suspicious:
+            continue
         assert rollout.messages_digest is not None
         assert rollout.exit_status is not None
         conversation = json.loads(artifacts.get(rollout.messages_digest))

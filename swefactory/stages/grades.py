@@ -11,7 +11,8 @@ can raise a verdict; it takes a completed run in which every FAIL_TO_PASS and PA
                                            fault and unresolved; otherwise this machine is, and the job is retried
 
 So a patch that breaks its own grading gets a verdict after three runs at most, and a broken machine none.
-The control run is kept as a run of state `after` of the rollout.
+The control run is kept as a run of state `after` of the rollout. What in the patch is suspicious, by the rules of
+swefactory.suspicion, is written beside the verdict, which stays what the tests said; no rate and no export counts it.
 """
 
 from dataclasses import dataclass, replace
@@ -20,10 +21,11 @@ from sqlmodel import Session
 
 from db.models import RejectReason, Rollout, RunState, RunStatus, StageName
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate, restricted
+from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate, reader, restricted
 from swefactory.grading import GradeReport, grade
 from swefactory.instance_runs import EvaluatedInstance, StoredRun, base_evaluation, load_instance, save_runs, stored
 from swefactory.stage import Saved, Services, Stage
+from swefactory.suspicion import suspicions
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class GradeOutput:
 
     runs: tuple[StoredRun, ...]
     resolved: bool
+    suspicious: tuple[str, ...] = ()  # rules of swefactory.suspicion that the patch meets
 
 
 def load(session: Session, rollout_id: int) -> GradeInput:
@@ -60,8 +63,14 @@ def load(session: Session, rollout_id: int) -> GradeInput:
 
 def work(services: Services, task: GradeInput) -> GradeOutput:
     """The verdict on the patch. Raises InfrastructureError when the control run fails, too."""
+    spec, lock = base_evaluation(services, task.instance)
+    output = _verdict(services, task, spec, lock)
+    rules = suspicions(task.model_patch, task.instance.patch, reader(spec.tree))
+    return replace(output, suspicious=rules)
+
+
+def _verdict(services: Services, task: GradeInput, spec: EvaluationSpec, lock: str) -> GradeOutput:
     instance = task.instance
-    spec, lock = base_evaluation(services, instance)
     try:
         allowed = restricted(task.model_patch, instance.test_patch, spec.tree, lock)
         note = f"left out of the patch: {', '.join(allowed.dropped)}" if allowed.dropped else ""
@@ -141,7 +150,7 @@ def save(session: Session, rollout_id: int, output: GradeOutput | Rejected) -> S
         return Saved(rejected=output)
     save_runs(session, output.runs, rollout_id=rollout_id)
     rollout = session.get_one(Rollout, rollout_id)
-    rollout.resolved = output.resolved
+    rollout.resolved, rollout.suspicious = output.resolved, list(output.suspicious)
     session.add(rollout)
     return Saved()
 

@@ -22,15 +22,12 @@ from pathlib import Path
 from sqlmodel import Session
 
 from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, StageName, TaskInstance, utc_now
-from swefactory.checkouts import copy_tree, seal
+from swefactory.agent_checkouts import prepare
 from swefactory.errors import Rejected
-from swefactory.evaluation import EvaluationSpec, limits_of
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
-from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem, SandboxSpec
-from swefactory.recipes.generated_files import write_generated
-from swefactory.recipes.layout import write_project
+from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem
 from swefactory.stage import NextJob, Saved, Services, Stage
-from swefactory.tree_diffs import TreeDiff, remember, take
+from swefactory.tree_diffs import TreeDiff, take
 
 _EVENTS_MEDIA_TYPE = "application/jsonl"
 _MESSAGES_MEDIA_TYPE = "application/json"
@@ -85,32 +82,11 @@ def work(services: Services, task: RolloutInput) -> RolloutOutput:
     spec, _ = base_evaluation(services, task.instance)
     started_at = utc_now()
     with services.checkouts.scratch() as name:
-        sandbox_spec, tree_id = _prepare(services, Path(name), spec)
+        sandbox_spec, tree_id = prepare(services, Path(name), spec)
         with services.sandboxes.open(sandbox_spec) as sandbox:
             result = agent.solve(task.problem, sandbox)
             diff = take(sandbox, tree_id)
     return _output(services, _judged(result, diff), diff, started_at)
-
-
-def _prepare(services: Services, scratch: Path, spec: EvaluationSpec) -> tuple[SandboxSpec, str]:
-    """The tree the agent gets, sealed, and the id of what it holds now."""
-    checkout, project, inputs = scratch / "checkout", scratch / "project", scratch / "inputs"
-    checkout.mkdir()
-    inputs.mkdir()
-    copy_tree(spec.tree, checkout)
-    write_generated(spec.layout, checkout)
-    tree_id = remember(checkout, inputs)
-    seal(checkout)
-    write_project(spec.layout, project)
-    sandbox_spec = SandboxSpec(
-        environment=spec.environment,
-        checkout=checkout,
-        project=project,
-        inputs=inputs,
-        limits=limits_of(services.settings),
-        label=services.label,
-    )
-    return sandbox_spec, tree_id
 
 
 def _judged(result: AgentResult, diff: TreeDiff) -> AgentResult:

@@ -15,7 +15,7 @@ that does not end in time is no evidence either; one in plain conditions takes i
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import func, insert
@@ -24,6 +24,7 @@ from sqlmodel import Session, select
 from db.models import (
     Change,
     InstanceStatus,
+    RejectReason,
     RunState,
     RunStatus,
     Stability,
@@ -41,6 +42,7 @@ from swefactory.errors import Rejected
 from swefactory.evaluation import restricted
 from swefactory.grading import RunSummary, ValidationReport, grade
 from swefactory.instance_runs import EvaluatedInstance, StoredRun, base_evaluation, load_instance, save_runs
+from swefactory.leak_audit import audit
 from swefactory.stability import (
     TestVerdict,
     upper_bound,
@@ -82,9 +84,13 @@ def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     patches = {RunState.BEFORE: (instance.test_patch,), RunState.AFTER: (gold.patch, instance.test_patch)}
     runs: list[StoredRun] = []
     report = run_pairs(services, instance, spec, patches, runs)
+    leaks = audit(services, spec, gold.patch) if report.reason is None else None
+    if leaks and leaks.findings:
+        said = f"{len(leaks.findings)} findings: {'; '.join(leaks.findings[:3])}"
+        report = replace(report, reason=RejectReason.CHECKOUT_LEAKS_FIX, detail=said)
     found = verdicts(summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER))
     finished_at = utc_now()
-    certificate = _certificate(services, instance, runs, report, found, None, gold.dropped, (started_at, finished_at))
+    certificate = _certificate(services, instance, runs, report, found, leaks, gold.dropped, (started_at, finished_at))
     return ValidationOutput(tuple(runs), report, found, certificate, services.sandboxes.name, started_at, finished_at)
 
 

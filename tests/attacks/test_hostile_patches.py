@@ -4,8 +4,8 @@ Every attack meets two lines of defence. The gate (model_patches) leaves out of 
 sends the patch through the whole grade stage. Behind it stand the canaries, the keyed record and the agreement of exit
 code and counts: `ungated` runs the same patch with nothing left out. Neither may end resolved.
 
-What shares the process with the tests and only lies about them cannot be seen from outside: the last tests name those
-holes and fail on the day that they are closed.
+What shares the process with the tests and only lies about them cannot always be seen from outside: the last tests show
+that such patches are suspicious by their text (swefactory.suspicion), so that no rate and no export counts them.
 """
 
 from dataclasses import replace
@@ -208,11 +208,34 @@ for found in gc.get_objects():
 )
 
 
-@pytest.mark.xfail(strict=True, reason="a value that is equal to all needs a look at the patch or hidden tests")
-def test_known_hole_a_value_that_is_equal_to_everything(services: Services, instance: EvaluatedInstance) -> None:
-    assert not graded(services, instance, {"calc.py": ALWAYS_EQUAL}).resolved
+def test_a_recorder_that_lies_is_contradicted_by_pytests_own_count(
+    services: Services, instance: EvaluatedInstance
+) -> None:
+    result, is_resolved = ungated(services, instance, {"calc.py": TAKES_THE_RECORDER})
+    assert (is_resolved, result.void_cause) == (False, "contradicted")
+    output = graded(services, instance, {"calc.py": TAKES_THE_RECORDER})
+    assert not output.resolved
+    assert "walks_memory" in output.suspicious
 
 
-@pytest.mark.xfail(strict=True, reason="code under test shares the process with the plugin and can take its hands")
-def test_known_hole_code_under_test_takes_the_recorder(services: Services, instance: EvaluatedInstance) -> None:
-    assert not graded(services, instance, {"calc.py": TAKES_THE_RECORDER}).resolved
+def test_a_recorder_and_a_count_that_both_lie_are_never_silently_resolved(
+    services: Services, instance: EvaluatedInstance
+) -> None:
+    """Code under test shares the process with pytest: with both hands it can lie. The patch cannot hide how."""
+    counted = TAKES_THE_RECORDER.replace(
+        "        found._write = lie",
+        "        found._write = lie\n        type(found).n_failed = lambda self: self._session.testsfailed - 2",
+    )
+    output = graded(services, instance, {"calc.py": counted})
+    assert output.suspicious == ("walks_memory",)
+
+
+def test_a_value_that_is_equal_to_everything_is_never_silently_resolved(
+    services: Services, instance: EvaluatedInstance
+) -> None:
+    output = graded(services, instance, {"calc.py": ALWAYS_EQUAL})
+    assert output.suspicious == ("constant_equality",)
+
+
+def test_the_good_patch_is_not_suspicious(services: Services, instance: EvaluatedInstance) -> None:
+    assert graded(services, instance, dict(GOOD)).suspicious == ()
