@@ -1,4 +1,4 @@
-"""Patches that try to pass their own grading, each named after its attack, in the namespace sandbox.
+"""Patches that try to pass their own grading, each named after its attack, in both sandboxes.
 
 Every attack meets two lines of defence. The gate (model_patches) leaves out of a patch what steers the tests: `graded`
 sends the patch through the whole grade stage. Behind it stand the canaries, the keyed record and the agreement of exit
@@ -16,12 +16,14 @@ import pytest
 
 from db.models import RunStatus
 from swefactory.checkouts import seal
+from swefactory.config import Settings
 from swefactory.evaluation import TestRunResult, evaluate
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
 from swefactory.protocols import EnvironmentSpec, ProjectLayout, SandboxSpec
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, GradeOutput, work
+from swefactory.wiring import make_sandboxes
 from tests.attacks.hostile_patches import (
     BASE,
     FAIL_TO_PASS,
@@ -37,14 +39,25 @@ from tests.fake_sandbox import diff_of, host_services, write_tree
 from tests.sandbox_contract import spec_of
 
 
-@pytest.fixture(scope="module")
-def services(namespace_backend: Any, tmp_path_factory: pytest.TempPathFactory) -> Services:
-    return host_services(tmp_path_factory.mktemp("attacks"), namespace_backend, test_timeout_s=60)
+@pytest.fixture(scope="module", params=["namespace", "docker"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if request.param == "namespace":
+        return request.getfixturevalue("namespace_backend")
+    request.getfixturevalue("docker_engine")
+    made = make_sandboxes(Settings(home=tmp_path_factory.mktemp("docker-home"), sandbox="docker"))
+    if why := made.probe():
+        pytest.skip(f"no docker sandbox: {why}")
+    return made
 
 
 @pytest.fixture(scope="module")
-def environment(namespace_backend: Any) -> EnvironmentSpec:
-    offered = namespace_backend.pythons()
+def services(backend: Any, tmp_path_factory: pytest.TempPathFactory) -> Services:
+    return host_services(tmp_path_factory.mktemp("attacks"), backend, test_timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def environment(backend: Any) -> EnvironmentSpec:
+    offered = backend.pythons()
     version = next((v for v in ("3.12", "3.11", "3.13", "3.10", "3.9") if v in offered), None)
     if version is None:
         pytest.skip(f"no Python of 3.9 to 3.13 here, only {', '.join(offered) or 'none'}")
