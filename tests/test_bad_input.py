@@ -227,7 +227,8 @@ def test_an_unreadable_diff_is_rejected_a_binary_one_kept_and_the_others_go_on(t
     ]  # fmt: skip
     for number, more in enumerate(contents):
         work.branch(f"topic-{number}")
-        files: dict[str, str | bytes | None] = {"tool.py": f"x = {number + 2}\n", "tests/test_tool.py": "def test_x(): assert 1\n"}
+        files: dict[str, str | bytes | None] = {"tool.py": f"x = {number + 2}\n"}
+        files["tests/test_tool.py"] = "def test_x(): assert 1\n"
         heads.append(work.commit("Change", files | more))
     pulls = [_merged(number + 1, base, head) for number, head in enumerate(heads)]
     pulls.append(_merged(4, "e" * 40, "f" * 40))
