@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from db.models import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
@@ -137,17 +138,17 @@ def _interpreter(version: str) -> Path:
 
 
 def _make(folder: Path, pair: Pair) -> None:
-    interpreter = str(_interpreter(pair.python))
+    interpreter, uv = str(_interpreter(pair.python)), find_uv_bin()
     if pair.python == "2.7":
         commands = [
-            ["uv", "tool", "run", "--from", "virtualenv<20.22", "virtualenv", "-q", "-p", interpreter, str(folder)],
+            [uv, "tool", "run", "--from", "virtualenv<20.22", "virtualenv", "-q", "-p", interpreter, str(folder)],
             [str(folder / "bin/python"), "-m", "pip", "install", "-q", *pair.requirements],
         ]
     else:
         python = str(folder / "bin/python")
         commands = [
-            ["uv", "venv", "-q", "--python", interpreter, str(folder)],
-            ["uv", "pip", "install", "-q", "--python", python, *pair.requirements],
+            [uv, "venv", "-q", "--python", interpreter, str(folder)],
+            [uv, "pip", "install", "-q", "--python", python, *pair.requirements],
         ]
     for command in commands:
         try:
