@@ -3,10 +3,12 @@ looks from inside the sandbox that a rollout opens, at the same checkout, before
 
     git            one commit, no other object, ref, reflog, note, hook, alternate, submodule store or left-over head
     distributions  none of the project but the checkout's own metadata, packed or unpacked, anywhere
-    lines          distinctive added lines of the gold patch, which the base commit does not have, stand nowhere
+    lines          no file holds three distinctive added lines of the gold patch, which the base commit does not have
 
 Of the system's programs below /usr only sources, texts and diffs are read, elsewhere all but archives and libraries.
 A line is distinctive when it has 20 characters, three words and letters among them; the longest ten are looked for.
+One such line can be written twice by chance (`for value in values:`), three in one file cannot; of a patch with fewer
+only those of 40 characters count.
 """
 
 import json
@@ -25,6 +27,7 @@ from swefactory.protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, PYT
 
 N_LINES = 10
 _MIN_CHARACTERS = 20
+_MIN_CHARACTERS_ALONE = 40  # of a patch with fewer than three distinctive lines
 _MIN_WORDS = 3
 _TIMEOUT_S = 900
 _OURS = (CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR)
@@ -85,7 +88,8 @@ def distinctive_lines(patch: str, tree: Path) -> tuple[str, ...]:
     left = sorted(added, key=lambda text: (-len(text), text))
     for content in _contents(tree) if left else ():
         left = [text for text in left if text.encode("utf-8", "surrogateescape") not in content]
-    return tuple(text for text in left if text.isprintable())[:N_LINES]
+    found = [text for text in left if text.isprintable()][:N_LINES]
+    return tuple(found if len(found) >= 3 else [text for text in found if len(text) >= _MIN_CHARACTERS_ALONE])
 
 
 def is_distinctive(line: str) -> bool:

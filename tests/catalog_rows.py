@@ -12,7 +12,7 @@ from sqlmodel import SQLModel
 
 # What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
 # that of the first of them to be built, which is chance.
-_ASIDE = {"duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
+_ASIDE = {"cpu_share", "duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
 _KEYS = {  # how a row is named in place of its id
     "repository": ("name",),
     "crawl": ("repository_id", "source"),

@@ -13,10 +13,10 @@ from pathlib import Path
 
 NAME = "acme/tally"
 ISSUES = {
-    1: ("total([]) fails", "An IndexError, where 0 is expected."),
-    3: ("There is no mean", "tally.mean(values) would be useful; of nothing it is 0."),
-    6: ("The README is thin", "Say what the package does."),
-    8: ("Is total slow?", "It may be."),
+    1: ("total([]) fails", "It raises an IndexError for an empty list, where 0 is expected."),
+    3: ("There is no mean", "A function tally.mean(values) would be useful to many; of nothing it is 0."),
+    6: ("The README is thin", "Say what the package does and how it is to be installed."),
+    8: ("Is total slow?", "It may well be, when it is given a list of many numbers."),
 }
 VALIDATED = ("acme__tally-2", "acme__tally-4")
 

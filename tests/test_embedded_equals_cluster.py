@@ -45,7 +45,12 @@ def queue_rollouts(engine: Engine) -> None:
 
 def settings_of(home: Path, database_url: str = "") -> Settings:
     return Settings(
-        home=home, database_url=database_url, sandbox="namespace", n_validation_runs=2, github_url="http://127.0.0.1:9"
+        home=home,
+        database_url=database_url,
+        sandbox="namespace",
+        n_validation_runs=2,
+        github_url="http://127.0.0.1:9",
+        licenses="NOASSERTION",
     )
 
 
@@ -60,6 +65,7 @@ def workers(settings: Settings, redis_url: str) -> Iterator[None]:
         "SWEFACTORY_HOME": str(settings.home),
         "SWEFACTORY_SANDBOX": settings.sandbox,
         "SWEFACTORY_GITHUB_URL": settings.github_url,
+        "SWEFACTORY_LICENSES": settings.licenses,
         "SWEFACTORY_N_VALIDATION_RUNS": str(settings.n_validation_runs),
         "SWEFACTORY_DISPATCH_INTERVAL_S": "0.5",
     }

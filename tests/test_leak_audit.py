@@ -17,7 +17,11 @@ from tests.fake_sandbox import HERE, HostBackend, diff_of, host_services, pytest
 from tests.sandbox_contract import locked_environment
 
 BASE = {"calc.py": "def add(a, b):\n    return a - b  # wrong since the first release\n", "README": "a calculator\n"}
-FIX = "    return sum_of(first=a, second=b)\n    # neither overflow nor underflow may happen here\n"
+FIX = """    checked = both_are_numbers(left=a, right=b)
+    return sum_of(first=a, second=b) if checked else None
+    # neither overflow nor underflow may happen here
+"""
+LINES = tuple(line.strip() for line in sorted(FIX.splitlines(), key=lambda line: -len(line.strip())))
 FIXED = {**BASE, "calc.py": "def add(a, b):\n" + FIX}
 PATCH = diff_of(BASE, FIXED)
 Audit = Callable[..., LeakReport]
@@ -101,15 +105,15 @@ LEAKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a release unpacked": (writes("home/lib/calc-2.0.dist-info/METADATA"), "calc-2.0.dist-info is another copy"),
     "a wheel in a cache": (writes("home/.cache/calc-2.0-py3-none-any.whl"), ".whl is another copy"),
     "a source archive": (writes("tmp/calc-2.0.tar.gz"), "calc-2.0.tar.gz is another copy"),
-    "a line of the fix": (writes("home/notes.txt", "see\n" + FIX), "notes.txt holds a line of the fix"),
-    "a line in the checkout": (writes("testbed/calc.py.orig", FIX), "calc.py.orig holds a line of the fix"),
+    "a line of the fix": (writes("home/notes.txt", "see\n" + FIX), "notes.txt holds lines of the fix"),
+    "a line in the checkout": (writes("testbed/calc.py.orig", FIX), "calc.py.orig holds lines of the fix"),
 }  # fmt: skip
 
 
 def test_what_an_agent_gets_leaks_nothing(audited: Audit) -> None:
     report = audited()
     assert report.findings == ()
-    assert report.lines == ("# neither overflow nor underflow may happen here", "return sum_of(first=a, second=b)")
+    assert report.lines == LINES
     assert report.n_objects == 4  # a commit, a tree, two files
     assert report.n_files > 10
 
@@ -133,6 +137,19 @@ def test_other_packages_and_the_projects_own_metadata_are_no_leak(audited: Audit
 def test_a_line_that_the_base_commit_has_tells_nothing(audited: Audit) -> None:
     report = audited(writes("home/notes.txt", FIX), {**BASE, "old.py": FIX})
     assert (report.lines, report.findings) == ((), ())
+
+
+def test_one_line_or_two_elsewhere_are_chance(audited: Audit) -> None:
+    assert audited(writes("home/notes.txt", "\n".join(LINES[:2]))).findings == ()
+
+
+def test_of_a_patch_with_one_common_line_nothing_is_looked_for(tmp_path: Path) -> None:
+    """`for value in values:` stands in many a file of Python's own library."""
+    common = "def total(values):\n    for value in values:\n        pass\n"
+    tree = write_tree(tmp_path, BASE)
+    assert distinctive_lines(diff_of(BASE, {**BASE, "new.py": common}), tree) == ()
+    telling = f"{common}    # neither overflow nor underflow may happen here\n"
+    assert distinctive_lines(diff_of(BASE, {**BASE, "new.py": telling}), tree) == (LINES[1],)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +180,7 @@ def test_a_real_sandbox_of_the_base_commit_leaks_nothing(
     spec = replace(spec_in(tmp_path, BASE), environment=locked_environment(backend))
     report = audit(host_services(tmp_path / "home", backend), spec, PATCH)
     assert report.findings == ()
-    assert (report.n_objects, len(report.lines)) == (4, 2)
+    assert (report.n_objects, len(report.lines)) == (4, 3)
     assert report.n_files > 100
 
 
