@@ -307,7 +307,7 @@ def test_a_hung_command_meets_its_cap_and_ctrl_c_ends_it(scene: Scene) -> None:
     assert seen[3].startswith("free\n")
     assert "timed out after 1.5 seconds" in seen[4]
     assert "has been reset" in seen[5]
-    assert time.monotonic() - started < 60, "the last command alone would have slept for 90 s"
+    assert time.monotonic() - started < 12
 
 
 def test_a_program_can_be_typed_to(scene: Scene) -> None:

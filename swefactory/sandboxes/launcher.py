@@ -87,13 +87,14 @@ def _shell(path: str, lock: str, argv: list[str], kept: list[int], status: tuple
     os.fchmod(slave, 0o666)  # the user inside is another one; what it starts may open its terminal by name
     _copy_size(0, master)
     # A session without a controlling terminal: setsid inside the sandbox makes the slave its own.
+    # Before the process starts: one that is ignored, as in a shell's background, would stay so inside.
+    for number in (signal.SIGINT, signal.SIGQUIT):  # a C-c that came as a signal goes on as the character
+        signal.signal(number, lambda got, _: os.write(master, b"\x03" if got == signal.SIGINT else b"\x1c"))
     process = subprocess.Popen(
         argv, stdin=slave, stdout=slave, stderr=slave, pass_fds=kept, env={}, start_new_session=True
     )
     os.close(slave)
     os.close(told)
-    for number in (signal.SIGINT, signal.SIGQUIT):  # a C-c that came as a signal goes on as the character
-        signal.signal(number, lambda got, _: os.write(master, b"\x03" if got == signal.SIGINT else b"\x1c"))
     signal.signal(signal.SIGWINCH, lambda *_: _copy_size(0, master))
     before = termios.tcgetattr(0) if os.isatty(0) else None
     try:
