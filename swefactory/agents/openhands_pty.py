@@ -113,7 +113,13 @@ class PtyProcess:
         try:
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
             self._process = subprocess.Popen(
-                list(argv), stdin=slave, stdout=slave, stderr=slave, env=dict(env), cwd="/", start_new_session=True
+                ["env", "--default-signal=INT,QUIT", *argv],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=dict(env),
+                cwd="/",
+                start_new_session=True,
             )
         except BaseException:
             os.close(self._master)
