@@ -1,6 +1,6 @@
 # Everything here sets itself up first: see .ci/make-venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock clean venv
+.PHONY: help demo test check coverage lock clean venv
 BIN := .venv/bin
 
 help: ## Show what can be made
@@ -20,6 +20,12 @@ check: venv ## Lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# What the verdict rests on, with the tests that need no process: they take seconds.
+VERDICT_TESTS := tests/test_grading.py tests/test_stability.py tests/test_evaluation_scripted.py
+coverage: venv ## Branch coverage of grading, stability and evaluation; fails below 100 %
+	@$(BIN)/python -m pytest -q $(VERDICT_TESTS) --cov=swefactory.grading --cov=swefactory.stability \
+	  --cov=swefactory.evaluation --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 lock: venv ## Resolve requirements.lock anew: hashes, no download addresses
 	@$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \

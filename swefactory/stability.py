@@ -148,6 +148,13 @@ def _change(test_id: str, before: Sequence[RunSummary], after: Sequence[RunSumma
 # ---------------------------------------------------------------- why
 
 
+_STABLE = {
+    Standing.HOLDS: Stability.STABLE_PASS,
+    Standing.FAILS: Stability.STABLE_FAIL,
+    Standing.NEITHER: Stability.STABLE_SKIP,
+}
+
+
 def stability(test_id: str, runs: Sequence[RunSummary]) -> Stability:
     """What the runs of one state say of a test, and the simplest cause where they differ."""
     found = list(zip((run.conditions for run in runs), _standings(test_id, runs), strict=True))
@@ -157,13 +164,7 @@ def stability(test_id: str, runs: Sequence[RunSummary]) -> Stability:
         return Stability.NETWORK_DEPENDENT
     if len(worth) > 1:
         return _cause(found)
-    match worth.pop():
-        case Standing.HOLDS:
-            return Stability.STABLE_PASS
-        case Standing.FAILS:
-            return Stability.STABLE_FAIL
-        case Standing.NEITHER:
-            return Stability.STABLE_SKIP
+    return _STABLE[worth.pop()]
 
 
 def _cause(found: Sequence[tuple[Conditions, Standing]]) -> Stability:

@@ -1,10 +1,6 @@
 """The record of a run: what is evidence, and every way in which it is not."""
 
-import hashlib
-import hmac
-import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,19 +8,9 @@ from hypothesis import strategies as st
 
 from db.models import Outcome
 from swefactory.run_record import RunRecord, Void, outcome_of, read_record, storable
+from tests.scripted_sandbox import KEY, Events, written
 
-KEY, CANARY = "k" * 64, "0a1b2c3d4e5f"
-Events = list[dict[str, Any]]
-
-
-def written(events: Sequence[dict[str, Any]], key: str = KEY) -> bytes:
-    """The record of these events, as the plugin writes it."""
-    last, lines = "", []
-    for event in events:
-        text = json.dumps(event, sort_keys=True)
-        last = hmac.new(key.encode(), (last + text).encode(), hashlib.sha256).hexdigest()
-        lines.append(f"{last} {text}\n")
-    return "".join(lines).encode()
+CANARY = "0a1b2c3d4e5f"
 
 
 def phases(n: int, test_id: str, call: str) -> Events:
