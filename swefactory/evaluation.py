@@ -42,14 +42,10 @@ from swefactory.stability import CLOCK_SHIFT_S, LOW_CPUS, SHIFTED_ZONE
 INPUTS = Path(__file__).parent / "inputs"
 RUNNER = f"{INPUTS_DIR}/swefactory_run.py"
 _RECORD = f"{RESULTS_DIR}/record"
+_CLOCK = f"{RESULTS_DIR}/clock.so"
 _RECORD_BYTES = 256 * 2**20
 _BASE_TEXT_BYTES = 2**20
 _SLOW_SHARE = 0.75  # of a CPU: less than that is little, whatever the reason
-_FIND_FAKETIME = (
-    "for f in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1 "
-    "/usr/lib64/faketime/libfaketime.so.1"
-    '; do [ -e "$f" ] && echo "$f" && exit 0; done; exit 1'
-)
 
 
 class EvaluationServices(Protocol):
@@ -79,7 +75,7 @@ class EvaluationSpec:
     order: str = "default"
     hash_seed: int = 1
     is_slow: bool = False  # with LOW_CPUS
-    is_shifted: bool = False  # in another time zone, and at another time where libfaketime is inside
+    is_shifted: bool = False  # in another time zone, and at another time where a C compiler is inside
     environment_variables: Mapping[str, str] = field(default_factory=dict)
     build: EnvironmentSpec | None = None  # what builds the project's own extension modules; None: it has none
 
@@ -186,12 +182,12 @@ def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> T
         "key": key, "record": _RECORD, "canary": canary, "order": spec.order, "arguments": list(test_files),
         "measure_cpu": spec.is_slow,
     }  # fmt: skip
-    shift = _shift(sandbox) if spec.is_shifted else {}
+    zone, clock = _shift(sandbox) if spec.is_shifted else ({}, [])
     started = time.time()
     ended = sandbox.run(
-        [PYTHON, RUNNER],
+        [*clock, PYTHON, RUNNER],
         timeout_s=spec.timeout_s,
-        env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed), **shift},
+        env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed), **zone},
         stdin=json.dumps(request).encode(),
     )
     log = f"# test_{canary}.py holds the tests that must fail: they show that failures are reported\n".encode()
@@ -213,16 +209,14 @@ def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> T
     return replace(done, conditions=conditions, measured=measured)
 
 
-def _shift(sandbox: Sandbox) -> dict[str, str]:
-    """Variables that give a process another time zone, and a later clock where the sandbox has libfaketime."""
-    found = sandbox.run(["/bin/sh", "-c", _FIND_FAKETIME], timeout_s=30, cwd="/")
-    library = found.output.decode(errors="replace").strip()
-    if found.exit_code != 0 or not library.startswith("/"):
-        return {"TZ": SHIFTED_ZONE}
-    return {
-        "TZ": SHIFTED_ZONE, "LD_PRELOAD": library, "FAKETIME": f"+{CLOCK_SHIFT_S}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
+def _shift(sandbox: Sandbox) -> tuple[dict[str, str], list[str]]:
+    """Variables for another time zone; and what a command is put behind to run at a later time, which takes a C
+    compiler inside. Not variables, too: what starts and ends a sandbox's commands must know the time."""
+    zone = {"TZ": SHIFTED_ZONE}
+    argv = ["/usr/bin/env", "cc", "-shared", "-fPIC", "-O1", "-o", _CLOCK, f"{INPUTS_DIR}/swefactory_clock.c", "-ldl"]
+    if sandbox.run(argv, timeout_s=60, cwd="/").exit_code != 0:
+        return zone, []
+    return zone, ["/usr/bin/env", f"LD_PRELOAD={_CLOCK}", f"SWEFACTORY_CLOCK_SHIFT_S={CLOCK_SHIFT_S}"]
 
 
 def _conditions(

@@ -113,6 +113,18 @@ def docker_engine() -> Any:
     return client
 
 
+@pytest.fixture(scope="session", params=["namespace", "docker"])
+def either_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Each of the two sandboxes in turn."""
+    if request.param == "namespace":
+        return request.getfixturevalue("namespace_backend")
+    request.getfixturevalue("docker_engine")
+    backend = make_sandboxes(Settings(home=tmp_path_factory.mktemp("docker-home"), sandbox="docker"))
+    if why := backend.probe():
+        _absent("docker", why)
+    return backend
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis of our own, empty."""

@@ -115,24 +115,29 @@ def test_a_slow_run_gets_little_cpu_and_never_more_than_the_settings_give(cpus: 
 
 
 @pytest.mark.parametrize(
-    "found",
-    [CommandResult(1, b"", 0.0), CommandResult(0, b"sh: weird\n", 0.0), CommandResult(1, b"/x/libfaketime.so.1\n", 0)],
+    "compiled", [CommandResult(127, b"env: cc: No such file", 0.0), CommandResult(None, b"", 60.0)]
 )
-def test_a_shifted_run_without_libfaketime_is_in_another_zone_alone(found: CommandResult, run: Run) -> None:
-    script = Script(faketime=found)
+def test_a_shifted_run_without_a_compiler_is_in_another_zone_alone(compiled: CommandResult, run: Run) -> None:
+    script = Script(compiled=compiled)
     run(script, is_shifted=True)
     assert script.calls[1]["env"] == {"PYTHONHASHSEED": "1", "TZ": "SWE-14"}
-    assert (script.calls[0]["argv"][:2], script.calls[0]["cwd"]) == (["/bin/sh", "-c"], "/")
-    assert 0 < script.calls[0]["timeout_s"] <= 60
+    assert script.calls[1]["argv"] == ["/opt/env/bin/python", "/opt/inputs/swefactory_run.py"]
 
 
-def test_a_shifted_run_with_libfaketime_is_at_another_time_too(run: Run) -> None:
-    script = Script(faketime=CommandResult(0, b"/usr/lib/libfaketime.so.1\n", 0.0))
+def test_a_shifted_run_is_at_another_time_but_what_starts_it_is_not(run: Run) -> None:
+    script = Script(compiled=CommandResult(0, b"", 0.1))
     run(script, is_shifted=True, environment_variables={"TZ": "UTC"})
-    assert script.calls[1]["env"] == {
-        "PYTHONHASHSEED": "1", "TZ": "SWE-14", "LD_PRELOAD": "/usr/lib/libfaketime.so.1",
-        "FAKETIME": f"+{CLOCK_SHIFT_S}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
+    compiling, running = script.calls
+    assert compiling["argv"] == [
+        "/usr/bin/env", "cc", "-shared", "-fPIC", "-O1", "-o", "/opt/results/clock.so",
+        "/opt/inputs/swefactory_clock.c", "-ldl",
+    ]  # fmt: skip
+    assert (compiling["timeout_s"], compiling["cwd"], compiling["env"]) == (60, "/", {})
+    assert running["env"] == {"PYTHONHASHSEED": "1", "TZ": "SWE-14"}
+    assert running["argv"] == [
+        "/usr/bin/env", "LD_PRELOAD=/opt/results/clock.so", f"SWEFACTORY_CLOCK_SHIFT_S={CLOCK_SHIFT_S}",
+        "/opt/env/bin/python", "/opt/inputs/swefactory_run.py",
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- what an answer is worth

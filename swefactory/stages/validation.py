@@ -159,7 +159,7 @@ def _not_run(runs: list[StoredRun]) -> tuple[str, ...]:
     wanted = {
         "low_cpu": "a run with little CPU: no run had less than three quarters of one",
         "shifted_zone": "a run in another time zone",
-        "shifted_clock": "a run at another time: the sandbox holds no libfaketime",
+        "shifted_clock": "a run at another time: the sandbox holds no C compiler to build the clock with",
     }
     return (*(text for name, text in wanted.items() if not held[name]), _NO_NETWORK_PROBE)
 

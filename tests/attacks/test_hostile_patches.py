@@ -16,14 +16,12 @@ import pytest
 
 from db.models import RunStatus
 from swefactory.checkouts import seal
-from swefactory.config import Settings
 from swefactory.evaluation import TestRunResult, evaluate
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
 from swefactory.protocols import EnvironmentSpec, ProjectLayout, SandboxSpec
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, GradeOutput, work
-from swefactory.wiring import make_sandboxes
 from tests.attacks.hostile_patches import (
     BASE,
     FAIL_TO_PASS,
@@ -39,15 +37,9 @@ from tests.fake_sandbox import diff_of, host_services, write_tree
 from tests.sandbox_contract import spec_of
 
 
-@pytest.fixture(scope="module", params=["namespace", "docker"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if request.param == "namespace":
-        return request.getfixturevalue("namespace_backend")
-    request.getfixturevalue("docker_engine")
-    made = make_sandboxes(Settings(home=tmp_path_factory.mktemp("docker-home"), sandbox="docker"))
-    if why := made.probe():
-        pytest.skip(f"no docker sandbox: {why}")
-    return made
+@pytest.fixture(scope="module")
+def backend(either_backend: Any) -> Any:
+    return either_backend
 
 
 @pytest.fixture(scope="module")
