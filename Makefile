@@ -1,6 +1,6 @@
 # Everything here sets itself up first: see .ci/make-venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage lock clean venv
+.PHONY: help demo test check coverage mutation lock clean venv
 BIN := .venv/bin
 
 help: ## Show what can be made
@@ -26,6 +26,11 @@ VERDICT_TESTS := tests/test_grading.py tests/test_stability.py tests/test_evalua
 coverage: venv ## Branch coverage of grading, stability and evaluation; fails below 100 %
 	@$(BIN)/python -m pytest -q $(VERDICT_TESTS) --cov=swefactory.grading --cov=swefactory.stability \
 	  --cov=swefactory.evaluation --cov-branch --cov-report=term-missing --cov-fail-under=100
+
+mutation: venv ## Mutation score of the same modules, some 20 minutes; fails below 80 %
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutation
+	@$(BIN)/mutmut run && $(BIN)/mutmut results && $(BIN)/mutmut export-cicd-stats
+	@$(BIN)/python .ci/mutation-score mutants/mutmut-cicd-stats.json 80
 
 lock: venv ## Resolve requirements.lock anew: hashes, no download addresses
 	@$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url \

@@ -184,10 +184,15 @@ def test_test_files_that_are_missing_are_counted(run: Run) -> None:
 
 
 def test_a_run_without_a_note_has_no_detail(run: Run) -> None:
-    def events(request: Any) -> Any:
-        return [event for event in sound_run(request, OUTCOMES) if event["event"] != "configured"]
+    def ignoring(*options: str) -> Script:
+        def events(request: Any) -> Any:
+            start, configured, *rest = sound_run(request, OUTCOMES)
+            return [start, {**configured, "ignored": list(options)}, *rest]
 
-    assert run(Script(events=events)).detail == ""
+        return Script(events=events)
+
+    assert run(ignoring()).detail == ""
+    assert run(ignoring("--cov", "-n4")).detail == "options of absent plugins left out: --cov -n4"
 
 
 def test_a_run_that_does_not_end_is_timed_out_under_the_conditions_asked_for(run: Run) -> None:
@@ -339,7 +344,17 @@ def test_a_patch_that_shadows_a_locked_package_is_dropped(spec: EvaluationSpec) 
     assert restricted(shadow, "", spec.tree, "").dropped == ()
     with pytest.raises(Rejected) as verdict:
         restricted("no diff", "", spec.tree, "")
+    assert verdict.value.reason is RejectReason.PATCH_DOES_NOT_APPLY
     assert "not a git diff" in verdict.value.detail
+
+
+def test_a_patch_of_shared_configuration_is_read_on_top_of_the_base_commits_file(spec: EvaluationSpec) -> None:
+    base = {"setup.cfg": "[metadata]\nname = calc\n\n[tool:pytest]\naddopts = -ra\n"}
+    write_tree(spec.tree, base)
+    harmless = diff_of(base, {"setup.cfg": base["setup.cfg"].replace("calc", "other")})
+    harmful = diff_of(base, {"setup.cfg": base["setup.cfg"].replace("-ra", "-p evil")})
+    assert restricted(harmless, "", spec.tree, "").dropped == ()
+    assert restricted(harmful, "", spec.tree, "").dropped == ("setup.cfg",)
 
 
 def test_only_plain_files_of_a_readable_size_are_read_as_the_bases_text(tmp_path: Path) -> None:

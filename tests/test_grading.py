@@ -80,11 +80,52 @@ def test_reasons_are_given_in_their_order(
     assert bool(report.detail) is (reason is not None)
 
 
-def test_a_detail_names_a_few_tests_and_counts_them() -> None:
-    found = {f"t{n}": FAILED for n in range(9)}
+@pytest.mark.parametrize(
+    ("n", "named"), [(1, "t0"), (3, "t0, t1, t2"), (4, "t0, t1, t2 and 1 more"), (9, "t0, t1, t2 and 6 more")]
+)
+def test_a_detail_names_a_few_tests_and_counts_them(n: int, named: str) -> None:
+    found = {f"t{i}": FAILED for i in range(n)}
     assert judge([RunSummary(found)], [RunSummary(found)]).detail == (
-        "9 tests fail before the patch and do not pass after it: t0, t1, t2 and 6 more"
+        f"{n} tests fail before the patch and do not pass after it: {named}"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ([PASSED, PASSED], [FAILED, FAILED], RejectReason.PASS_TO_FAIL),
+        ([PASSED, PASSED], [FAILED, ERROR], RejectReason.PASS_TO_FAIL),
+        ([PASSED, PASSED], [FAILED, PASSED], None),  # flaky, and dropped
+        ([PASSED, FAILED], [FAILED, FAILED], None),
+        ([PASSED, SKIPPED], [FAILED, FAILED], None),
+        ([PASSED, PASSED], [SKIPPED, SKIPPED], None),
+        ([PASSED, PASSED], [FAILED, None], None),
+        ([PASSED, PASSED], [None, None], None),  # ids of parameters follow the source
+    ],
+)
+def test_a_fix_that_breaks_what_always_held_is_rejected(
+    before: list[Outcome], after: list[Outcome | None], reason: RejectReason | None
+) -> None:
+    report = judge(
+        [run(fixed=FAILED, other=outcome) for outcome in before],
+        [RunSummary({"fixed": PASSED, **({"other": outcome} if outcome else {})}) for outcome in after],
+    )
+    assert report.reason is reason
+    assert report.detail == (
+        "1 tests pass before the patch and fail after it: other" if reason is RejectReason.PASS_TO_FAIL else ""
+    )
+
+
+def test_the_fix_that_differs_from_run_to_run_is_named_and_what_differed_before_only_where_nothing_else_is() -> None:
+    before = [run(a=FAILED, b=FAILED), run(a=FAILED, b=PASSED)]
+    after = [run(a=PASSED, b=PASSED), run(a=FAILED, b=PASSED)]
+    assert judge(before, after).detail == "1 tests differ from run to run: a"
+    assert judge(before, [run(a=FAILED, b=PASSED)] * 2).detail == "1 tests differ from run to run: b"
+
+
+def test_what_differs_from_run_to_run_but_is_no_fix_does_not_hide_that_nothing_was_fixed() -> None:
+    before, after = [run(a=FAILED, b=PASSED), run(a=FAILED, b=SKIPPED)], [run(a=FAILED, b=PASSED)] * 2
+    assert judge(before, after).reason is RejectReason.NO_FAIL_TO_PASS
 
 
 def test_a_verdict_without_runs_is_refused() -> None:

@@ -91,6 +91,18 @@ def test_a_verdict_counts_flips_and_bounds_their_rate() -> None:
     assert (found.n_runs, found.n_flips, found.before) == (3, 1, Stability.STABLE_FAIL)
     assert found.flip_rate_upper == round(upper_bound(1, 3), 6)
     assert unstable_states(runs(FAILED, FAILED), runs(PASSED, FAILED)) == (False, True)
+    assert unstable_states(runs(FAILED, PASSED), runs(PASSED, PASSED)) == (True, False)
+
+
+def test_each_test_has_its_own_verdict_on_each_state() -> None:
+    before, after = RunSummary({"a": FAILED, "b": SKIPPED}), RunSummary({"a": PASSED, "b": PASSED, "c": PASSED})
+    found = verdicts([before] * 2, [after] * 3)
+    assert [(v.test_id, v.before, v.after) for v in found] == [
+        ("a", Stability.STABLE_FAIL, Stability.STABLE_PASS),
+        ("b", Stability.STABLE_SKIP, Stability.STABLE_PASS),
+        ("c", Stability.STABLE_FAIL, Stability.STABLE_PASS),
+    ]
+    assert {(v.n_runs, v.n_flips, v.flip_rate_upper) for v in found} == {(2, 0, round(upper_bound(0, 2), 6))}
 
 
 def test_a_run_that_timed_out_is_no_evidence() -> None:
