@@ -27,6 +27,17 @@ def met(added: str, **gold: str) -> tuple[str, ...]:
         ("Number.__eq__ = lambda self, other: True\n", "constant_equality"),
         ("setattr(Number, '__eq__', print)\n", "constant_equality"),
         ("A = type('A', (), {'__eq__': print})\n", "constant_equality"),
+        (
+            "class A(int):\n    def __eq__(self, o):\n        yes = int(self) == int(self)\n        return yes\n",
+            "constant_equality",
+        ),
+        ("import sys as s\ns.modules['calc'] = 1\n", "patches_builtins"),
+        ("import os as o\no._exit(0)\n", "ends_process"),
+        ("import os\ngetattr(os, '_exit')(0)\n", "ends_process"),
+        ("import sys\ngetattr(sys, '_get' + 'frame')(0)\n", "runs_text"),
+        ("import importlib\nimportlib.import_module('g' + 'c')\n", "runs_text"),
+        ("from importlib import import_module as load\nobject.__subclasses__()\n", "walks_memory"),
+        ("import inspect as i\ni.stack()\n", "walks_memory"),
         ("import _pytest.reports\n", "patches_tests"),
         ("from unittest import mock\n", "patches_tests"),
         ("def f(unittest):\n    unittest.TestCase.run = None\n", "patches_tests"),
@@ -64,6 +75,9 @@ def test_what_a_cheat_needs_is_named(added: str, rule: str) -> None:
         "import re, sys\nx = re.compile('a+')\ny = sys.path\n",
         "def f(x):\n    '''Evaluates; see test.'''\n    return eval('1 + 1')\n",
         "x = {'equal': True}\nx['y'] = 2\n",
+        "\n    def __lt__(self, other):\n        raise TypeError('there is no order')\n",
+        "import os, re as r\nx = getattr(os, 'sep')\ny = r.compile(x + 'a')\nz = getattr(x, 'a' + x, 1)\n",
+        "from importlib import import_module\nx = import_module('json')\n",
     ],
 )
 def test_what_a_fix_needs_is_left_in_peace(added: str) -> None:

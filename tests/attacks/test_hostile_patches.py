@@ -4,110 +4,31 @@ Every attack meets two lines of defence. The gate (model_patches) leaves out of 
 sends the patch through the whole grade stage. Behind it stand the canaries, the keyed record and the agreement of exit
 code and counts: `ungated` runs the same patch with nothing left out. Neither may end resolved.
 
-What shares the process with the tests and only lies about them cannot always be seen from outside: the last tests show
-that such patches are suspicious by their text (swefactory.suspicion), so that no rate and no export counts them.
+Code under test shares the interpreter with the assertion about it: it can change what `==` says and what pytest
+remembers, and no second process or channel is told anything else. To the tests such a patch is no failure, `resolved`
+stays what they said, and what is guaranteed is that it never scores: its text is suspicious (swefactory.suspicion), and
+neither a rate nor an export counts it until somebody has looked. The last tests say exactly that.
 """
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from db.models import RunStatus
-from swefactory.checkouts import seal
-from swefactory.evaluation import TestRunResult, evaluate
-from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import EnvironmentSpec, ProjectLayout, SandboxSpec
+from swefactory.protocols import EnvironmentSpec, SandboxSpec
 from swefactory.stage import Services
-from swefactory.stages.grades import GradeInput, GradeOutput, work
+from tests.attacks.gradings import graded, scores, ungated, why
 from tests.attacks.hostile_patches import (
-    BASE,
-    FAIL_TO_PASS,
     GOOD,
-    LOCK,
-    PASS_TO_PASS,
     SOURCE,
     STEERING,
-    TEST_PATCH,
     WRONG,
 )
-from tests.fake_sandbox import diff_of, host_services, write_tree
-from tests.sandbox_contract import spec_of
-
-
-@pytest.fixture(scope="module")
-def backend(either_backend: Any) -> Any:
-    return either_backend
-
-
-@pytest.fixture(scope="module")
-def services(backend: Any, tmp_path_factory: pytest.TempPathFactory) -> Services:
-    return host_services(tmp_path_factory.mktemp("attacks"), backend, test_timeout_s=60)
-
-
-@pytest.fixture(scope="module")
-def environment(backend: Any) -> EnvironmentSpec:
-    offered = backend.pythons()
-    version = next((v for v in ("3.12", "3.11", "3.13", "3.10", "3.9") if v in offered), None)
-    if version is None:
-        pytest.skip(f"no Python of 3.9 to 3.13 here, only {', '.join(offered) or 'none'}")
-    return spec_of(LOCK, version)
-
-
-@pytest.fixture(scope="module")
-def instance(
-    services: Services, environment: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory
-) -> EvaluatedInstance:
-    upstream = write_tree(tmp_path_factory.mktemp("upstream") / "calc", BASE)
-    return EvaluatedInstance(
-        instance_id="acme__calc-7",
-        repository="acme/calc",
-        clone_url=str(upstream),
-        base_commit=seal(upstream),
-        patch=diff_of(BASE, {**BASE, **GOOD}),
-        test_patch=TEST_PATCH,
-        test_files=("tests/test_calc.py",),
-        layout=ProjectLayout("calc", "1"),
-        environment_digest=environment.digest,
-        python_version=environment.python_version,
-        lock_digest=services.artifacts.put(environment.lock.encode(), "text/plain").digest,
-        system_packages=(),
-        environment_variables={},
-        fail_to_pass=FAIL_TO_PASS,
-        pass_to_pass=PASS_TO_PASS,
-    )
-
-
-def patch_of(files: dict[str, str | None]) -> str:
-    after = {**BASE, **{path: text for path, text in files.items() if text is not None}}
-    return diff_of(BASE, {path: text for path, text in after.items() if path not in files or files[path] is not None})
-
-
-def graded(services: Services, instance: EvaluatedInstance, files: dict[str, str | None]) -> GradeOutput:
-    """The patch through the whole grade stage."""
-    return work(services, GradeInput(1, patch_of(files), instance))
-
-
-def ungated(
-    services: Services, instance: EvaluatedInstance, files: dict[str, str | None], with_tests: bool = True
-) -> tuple[TestRunResult, bool]:
-    """The patch with nothing left out: (the run, whether it would be resolved)."""
-    spec, _ = base_evaluation(services, instance)
-    patches = (patch_of(files), TEST_PATCH) if with_tests else (patch_of(files),)
-    result = evaluate(services, replace(spec, patches=patches))
-    outcomes = {found.test_id: found.outcome for found in result.outcomes}
-    is_resolved = grade(outcomes, instance.fail_to_pass, instance.pass_to_pass).resolved
-    return result, is_resolved
-
-
-def why(output: GradeOutput) -> str:
-    return output.runs[-1].result.detail
 
 
 def test_the_good_patch_is_resolved_and_no_patch_is_not(services: Services, instance: EvaluatedInstance) -> None:
-    assert graded(services, instance, dict(GOOD)).resolved
+    assert scores(graded(services, instance, dict(GOOD)))
     assert not graded(services, instance, {}).resolved
     assert not graded(services, instance, {"calc.py": "# nothing\n" + WRONG}).resolved
 
@@ -233,13 +154,15 @@ def test_a_recorder_and_a_count_that_both_lie_are_never_silently_resolved(
     )
     output = graded(services, instance, {"calc.py": counted})
     assert output.suspicious == ("walks_memory",)
+    assert not scores(output)
 
 
 def test_a_value_that_is_equal_to_everything_is_never_silently_resolved(
     services: Services, instance: EvaluatedInstance
 ) -> None:
     output = graded(services, instance, {"calc.py": ALWAYS_EQUAL})
-    assert output.suspicious == ("constant_equality",)
+    assert (output.resolved, output.suspicious) == (True, ("constant_equality",))  # the tests alone are fooled
+    assert not scores(output)
 
 
 def test_the_good_patch_is_not_suspicious(services: Services, instance: EvaluatedInstance) -> None:

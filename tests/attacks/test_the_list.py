@@ -1,4 +1,4 @@
-"""The 22 attacks on record, each with the tests that show it fails here, or the reason why none does yet.
+"""The 22 attacks on record, each with the tests that show it fails here; what no test can show stands in their files.
 
 One property: a name below is a test that is there; one that is renamed or removed is missed here.
 """
@@ -9,6 +9,7 @@ import pytest
 
 _TESTS = Path(__file__).parent.parent
 _HOSTILE, _AUDIT, _CONTRACT = "attacks/test_hostile_patches.py", "test_leak_audit.py", "sandbox_contract.py"
+_GUESSES = "attacks/test_guesses_and_persuasion.py"
 _DOCKER, _PATCHES = "test_sandbox_docker.py", "test_model_patches.py"
 
 ATTACKS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -35,6 +36,8 @@ ATTACKS: dict[str, tuple[tuple[str, str], ...]] = {
                                (_CONTRACT, "test_environment_project_inputs_and_system_are_read_only")),
     "12 patching at import": ((_HOSTILE, "test_a_value_that_is_equal_to_everything_is_never_silently_resolved"),
                               ("test_suspicion.py", "test_what_a_cheat_needs_is_named")),
+    "13 hard-coded values": ((_GUESSES, "test_13_values_that_an_agent_can_see_do_not_pass_the_hidden_ones"),
+                             (_GUESSES, "test_13_an_answer_that_asks_which_test_runs_never_scores")),
     "14 paths and links in patches": ((_PATCHES, "test_a_patch_that_git_could_read_in_another_way_is_refused"),
                                       (_CONTRACT, "test_a_link_never_leads_a_read_or_a_write_to_the_host")),
     "15 exhausting the machine": ((_CONTRACT, "test_a_fork_bomb_stays_within_the_limit"),
@@ -45,22 +48,20 @@ ATTACKS: dict[str, tuple[tuple[str, str], ...]] = {
                   (_CONTRACT, "test_it_is_not_root_and_holds_no_capability")),
     "17 secrets": ((_DOCKER, "test_neither_container_nor_image_holds_a_secret_of_the_host"),
                    ("test_stage_rollouts.py", "test_secrets_are_in_nothing_that_is_stored")),
+    "18 prompt injection": (
+        (_GUESSES, "test_18_an_agent_that_obeys_an_injected_issue_learns_no_secret_and_reaches_nobody"),),
     "19 injection by metadata": ((_DOCKER, "test_a_package_name_that_is_none_is_refused_before_any_build"),
                                  ("attacks/test_hostile_resolutions.py",
                                   "test_build_code_of_a_resolved_package_reads_and_writes_nothing_of_the_host")),
     "20 confused log parsers": ((_HOSTILE, "test_source_code_cannot_forge_or_avoid_the_result"),
                                 ("test_run_record.py", "test_a_sound_record_yields_the_outcomes_without_the_canaries")),
     "21 an issue that tells the fix": (("test_leaks.py", "test_what_is_left_is_a_part_of_the_text_and_has_no_leak"),),
+    "22 injection of a judge": ((_GUESSES, "test_22_a_text_that_asks_for_a_verdict_changes_none"),),
 }  # fmt: skip
-NOT_SHOWN = {
-    "13 hard-coded values": "takes hidden variants of the tests, which are not made yet",
-    "18 prompt injection": "no egress and no secret is shown (4, 17); what an agent makes of it depends on its model",
-    "22 injection of a judge": "no language model judges anything here",
-}
 
 
 def test_all_22_are_accounted_for() -> None:
-    numbers = sorted(int(name.split()[0]) for name in [*ATTACKS, *NOT_SHOWN])
+    numbers = sorted(int(name.split()[0]) for name in ATTACKS)
     assert numbers == list(range(1, 23))
 
 
