@@ -80,6 +80,15 @@ def test_reasons_are_given_in_their_order(
     assert bool(report.detail) is (reason is not None)
 
 
+def test_what_makes_runs_unfit_is_said_in_words() -> None:
+    some, late = run(a=PASSED), run((), True)
+    assert judge([late], [some]).detail == "the tests before the patch did not end within the time limit"
+    assert judge([some], [late]).detail == "the tests after the patch did not end within the time limit"
+    errors = run(("d.py: no", "b.py: no")), run(("a.py: no", "c.py: no", "a.py: no"))
+    assert judge([some], errors).detail == "after the patch: a.py: no; b.py: no; c.py: no"
+    assert judge([some], [run()]).detail == "no test was collected after the patch"
+
+
 @pytest.mark.parametrize(
     ("n", "named"), [(1, "t0"), (3, "t0, t1, t2"), (4, "t0, t1, t2 and 1 more"), (9, "t0, t1, t2 and 6 more")]
 )
@@ -129,7 +138,7 @@ def test_what_differs_from_run_to_run_but_is_no_fix_does_not_hide_that_nothing_w
 
 
 def test_a_verdict_without_runs_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one run"):
+    with pytest.raises(ValueError, match=r"^a verdict needs at least one run"):
         judge([], [run(a=PASSED)])
 
 

@@ -65,6 +65,19 @@ def test_each_tier_has_every_kind_of_condition() -> None:
     assert N_RUNS == {Tier.BRONZE: 3, Tier.SILVER: 10, Tier.GOLD: 30}
 
 
+def test_the_runs_differ_as_the_table_says() -> None:
+    slow, shifted = {"is_slow": True}, {"is_shifted": True}
+    assert [conditions_of(number) for number in range(1, 9)] == [
+        Conditions("default", 1), Conditions("reversed", 2, **slow), Conditions("random:3", 3, **shifted),
+        Conditions("default", 4), Conditions("reversed", 1), Conditions("default", 1, **slow),
+        Conditions("default", 1, **shifted), Conditions("random:3", 1),
+    ]  # fmt: skip
+    assert [conditions_of(number) for number in (9, 10, 14, 30, 35)] == [
+        Conditions("random:9", 9), Conditions("random:10", 10, **slow), Conditions("random:14", 14, **shifted),
+        Conditions("random:30", 30, **slow), Conditions("random:35", 35, **slow, **shifted),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("before", "after", "change"),
     [
