@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, create_engine, text
 
 from db.engine import make_engine, upgrade
 from swefactory.config import Settings
 from swefactory.wiring import make_sandboxes
+
+hypothesis_settings.register_profile("untimed", deadline=None)  # a busy machine breaks no property
+hypothesis_settings.load_profile("untimed")
 
 _OCTOKIT, _OCTOKIT_VERSION = "Octokit", "23.1.2"
 _PYGITHUB = "PyGithub"
