@@ -31,7 +31,9 @@ def runs(*found: Outcome | None) -> list[RunSummary]:
 
 def failing_when(fails: object, n: int = LAST_TELLING_RUN, message: str = "") -> list[RunSummary]:
     return [
-        RunSummary({"t": FAILED if fails(c) else PASSED}, conditions=c, messages={"t": message})  # type: ignore[operator]
+        RunSummary({"t": FAILED}, conditions=c, messages={"t": message})
+        if fails(c)  # type: ignore[operator]
+        else RunSummary({"t": PASSED}, conditions=c)
         for c in map(conditions_of, range(1, n + 1))
     ]
 
