@@ -66,6 +66,7 @@ class Certificate(BaseModel):
     python: str
     pytest: str
     plugin: str
+    runner: str = "pytest"  # or what ran the tests without it: unittest, Django and its version
     swefactory: str
     host: HostFacts
     left_out: tuple[str, ...]  # files of the gold patch that the gate left out

@@ -36,11 +36,11 @@ from swefactory.protocols import (
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
+from swefactory.runners import PYTEST, program, scripts
 from swefactory.sandboxes.extensions import ExtensionBuild, build_extensions
 from swefactory.stability import CLOCK_SHIFT_S, LOW_CPUS, SHIFTED_ZONE
 
 INPUTS = Path(__file__).parent / "inputs"
-RUNNER = f"{INPUTS_DIR}/swefactory_run.py"
 _RECORD = f"{RESULTS_DIR}/record"
 _CLOCK = f"{RESULTS_DIR}/clock.so"
 _RECORD_BYTES = 256 * 2**20
@@ -77,6 +77,7 @@ class EvaluationSpec:
     is_slow: bool = False  # with LOW_CPUS
     is_shifted: bool = False  # in another time zone, and at another time where a C compiler is inside
     environment_variables: Mapping[str, str] = field(default_factory=dict)
+    test_command: tuple[str, ...] = PYTEST  # which runner, see swefactory.runners
     build: EnvironmentSpec | None = None  # what builds the project's own extension modules; None: it has none
 
 
@@ -180,12 +181,12 @@ def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> T
     key, canary = secrets.token_hex(32), secrets.token_hex(6)
     request = {
         "key": key, "record": _RECORD, "canary": canary, "order": spec.order, "arguments": list(test_files),
-        "measure_cpu": spec.is_slow,
+        "measure_cpu": spec.is_slow, "command": list(spec.test_command),
     }  # fmt: skip
     zone, clock = _shift(sandbox) if spec.is_shifted else ({}, [])
     started = time.time()
     ended = sandbox.run(
-        [*clock, PYTHON, RUNNER],
+        [*clock, PYTHON, program(spec.test_command)],
         timeout_s=spec.timeout_s,
         env={**spec.environment_variables, "PYTHONHASHSEED": str(spec.hash_seed), **zone},
         stdin=json.dumps(request).encode(),
@@ -272,10 +273,12 @@ def _completed(
 # ---------------------------------------------------------------- patches
 
 
-def restricted(patch: str, test_patch: str, tree: Path, lock: str) -> RestrictedPatch:
+def restricted(
+    patch: str, test_patch: str, tree: Path, lock: str, test_command: tuple[str, ...] = PYTEST
+) -> RestrictedPatch:
     """The part of `patch` that may be graded on the base commit's `tree`. Raises Rejected(PATCH_DOES_NOT_APPLY)."""
     try:
-        return restrict(patch, test_patch, reader(tree), installed_modules(lock))
+        return restrict(patch, test_patch, reader(tree), installed_modules(lock), scripts(test_command))
     except PatchUnreadable as error:
         raise Rejected(RejectReason.PATCH_DOES_NOT_APPLY, str(error)) from error
 

@@ -16,6 +16,7 @@ from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationServices, EvaluationSpec, TestRunResult
 from swefactory.protocols import ArtifactRef, ArtifactStore, EnvironmentSpec, ProjectLayout
+from swefactory.runners import PYTEST
 
 LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
 
@@ -46,6 +47,7 @@ class EvaluatedInstance:
     environment_variables: Mapping[str, str]
     fail_to_pass: tuple[str, ...] = ()
     pass_to_pass: tuple[str, ...] = ()
+    test_command: tuple[str, ...] = PYTEST
     tier: Tier | None = None  # of its next validation; None: the setting's
 
 
@@ -81,6 +83,7 @@ def load_instance(session: Session, task_instance_id: int) -> EvaluatedInstance:
         environment_variables=(instance.recipe or environment.recipe).get("environment_variables") or {},
         fail_to_pass=tuple(instance.fail_to_pass),
         pass_to_pass=tuple(instance.pass_to_pass),
+        test_command=tuple(instance.test_command) or PYTEST,
         tier=instance.tier,
     )
 
@@ -111,6 +114,7 @@ def base_evaluation(services: RunServices, instance: EvaluatedInstance) -> tuple
         test_files=instance.test_files,
         timeout_s=services.settings.test_timeout_s,
         environment_variables=instance.environment_variables,
+        test_command=instance.test_command,
     )
     return spec, lock
 

@@ -72,11 +72,13 @@ def restrict(
     test_patch: str,
     base_text: Callable[[str], str | None] = lambda path: None,
     installed: Collection[str] = (),
+    steering: Collection[str] = (),
 ) -> RestrictedPatch:
     """The part of `patch` that may be graded. `base_text` reads a file of the base commit (None: no such text),
-    `installed` are top-level modules of the environment. Raises PatchUnreadable."""
+    `installed` are top-level modules of the environment, `steering` further files that start the tests. Raises
+    PatchUnreadable."""
     tests = frozenset(path for change in changes(test_patch) for path in change.paths)
-    protected = tests | {folder for path in tests if (folder := _test_folder(path))}
+    protected = tests | {*steering} | {folder for path in tests if (folder := _test_folder(path))}
     kept: list[str] = []
     dropped: set[str] = set()
     for change in changes(patch):

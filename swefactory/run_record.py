@@ -93,6 +93,7 @@ class _Event(TypedDict, total=False):
     python: str
     pytest: str
     plugin: str
+    runner: str
     ignored: list[str]
 
 
@@ -142,6 +143,8 @@ def _after(events: Sequence[_Event]) -> str:
     """Where a record breaks off."""
     last = events[-1]
     match last["event"]:
+        case "begin":
+            return f"in {last['id']}"
         case "phase":
             return f"after {last['when']} of {last['id']}"
         case "item":
@@ -161,10 +164,16 @@ def _assemble(events: Sequence[_Event], canary_file: str) -> RunRecord:
         outcomes=results,
         collection_errors=_collection_errors(events, canary_file, bool(results)),
         n_collected=len(items),
-        versions={name: str(start.get(name, "")) for name in ("python", "pytest", "plugin")},
+        versions=_versions(start),
         ignored_options=tuple(configured["ignored"]) if configured else (),
         measured=_measured(start),
     )
+
+
+def _versions(start: _Event) -> Mapping[str, str]:
+    """Of what ran; `runner` is named by the one that is not pytest."""
+    found = {name: str(start.get(name, "")) for name in ("python", "pytest", "plugin")}
+    return {**found, "runner": start["runner"]} if "runner" in start else found
 
 
 def _measured(start: _Event) -> Mapping[str, str | float]:

@@ -1,12 +1,13 @@
 """The smoke test of an environment: in a sealed sandbox the package imports and the test files collect.
 
     import     every package of the project, on base + patch + test_patch
-    pytest     pytest starts
+    pytest     pytest starts, where it runs the tests
     collect    the candidate's test files, as an evaluation would collect them
 
 One property: it judges the tree after the fix. A module that only the fix adds must not speak against an environment.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from swefactory.evaluation import INPUTS, EvaluationServices, limits_of
 from swefactory.protocols import INPUTS_DIR, PYTHON, CommandResult, EnvironmentSpec, Recipe, Sandbox, SandboxSpec
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import import_names, write_project
+from swefactory.runners import program, uses_pytest
 
 _COLLECT = f"{INPUTS_DIR}/swefactory_collect.py"
 _NO_TESTS = 5  # pytest's exit code; whether that matters is validation's to say
@@ -63,13 +65,17 @@ def smoke(
 
 
 def _steps(sandbox: Sandbox, recipe: Recipe, names: tuple[str, ...], files: list[str]) -> Complaint | None:
+    is_pytest = uses_pytest(recipe.test_command)
+    collect = [_COLLECT, *files] if is_pytest else [program(recipe.test_command)]
+    asked = json.dumps({"command": recipe.test_command, "arguments": files, "collect_only": True}).encode()
     steps = (
         ("import", [PYTHON, "-c", "".join(f"import {name}\n" for name in names)], _TIMEOUT_S, (0,)),
-        ("pytest", [PYTHON, "-m", "pytest", "--version"], _TIMEOUT_S, (0,)),
-        ("collect", [PYTHON, _COLLECT, *files], _COLLECT_TIMEOUT_S, (0, _NO_TESTS)),
+        *([("pytest", [PYTHON, "-m", "pytest", "--version"], _TIMEOUT_S, (0,))] if is_pytest else []),
+        *([("collect", [PYTHON, *collect], _COLLECT_TIMEOUT_S, (0, _NO_TESTS))] if files else []),
     )
-    for step, argv, timeout_s, accepted in steps if files else steps[:2]:
-        result = sandbox.run(argv, timeout_s=timeout_s, env=recipe.environment_variables)
+    for step, argv, timeout_s, accepted in steps:
+        stdin = b"" if is_pytest or step != "collect" else asked
+        result = sandbox.run(argv, timeout_s=timeout_s, env=recipe.environment_variables, stdin=stdin)
         if result.exit_code not in accepted:
             return Complaint(step, f"{' '.join(argv[1:])} {_ended(result, timeout_s)}", result.output)
     return None

@@ -22,13 +22,16 @@ from swefactory.recipes.ladder import Climbed, LadderFailed, climb
 from swefactory.recipes.lock import package_names, spec_of
 from swefactory.recipes.python import detect
 from swefactory.recipes.smoke_repairs import REPAIRS, repaired, with_requirements
+from swefactory.runners import UNITTEST, uses_pytest
 from swefactory.smoke import Complaint, smoke
 from swefactory.stage import Services
 
 _MAX_SMOKE_REPAIRS = 5
 _LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
 # Attempts that outlive a climb, which writes its own anew.
-_OURS = frozenset((*(repair.name for repair in REPAIRS), "older_python", "fix_requirements", "test imports"))
+_OURS = frozenset(
+    (*(repair.name for repair in REPAIRS), "older_python", "fix_requirements", "unittest_runner", "test imports")
+)
 _REASONS = {
     "resolve": RejectReason.DEPENDENCIES_UNRESOLVABLE,
     "build": RejectReason.BUILD_FAILED,
@@ -67,10 +70,27 @@ def stand(services: Services, instance_id: str, test_files: tuple[str, ...], aft
             return Standing(climbed, spec, made)
         assert complaint is not None
         better = repaired(climbed.recipe, complaint.text, package_names(climbed.locked.text))
-        better = better or _as_the_fix_asks(services, after, climbed.recipe)
+        better = better or _as_the_fix_asks(services, after, climbed.recipe) or _by_unittest(climbed.recipe, complaint)
         if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
             raise _rejected(services, subject, climbed.recipe, complaint)
         climbed, n_repairs = _climb_again(services, subject, better, complaint), n_repairs + 1
+
+
+def _by_unittest(recipe: Recipe, complaint: Complaint) -> Recipe | None:
+    """The recipe with unittest as its runner, where the project tests itself by that and pytest cannot: it does not
+    start, or does not collect the files. None when it does not, or was tried."""
+    own = recipe.why.get("test_command", "")
+    is_unittest = " unittest" in f" {own}" and uses_pytest(recipe.test_command)
+    if complaint.step not in ("pytest", "collect") or not is_unittest:
+        return None
+    attempt = Attempt("repair", "unittest_runner", worked=True, detail=f"{own}; pytest: {complaint.how}")
+    return replace(
+        recipe,
+        test_command=UNITTEST,
+        repairs=(*recipe.repairs, "unittest_runner"),
+        why={**recipe.why, "runner": f"{own}; pytest cannot: {complaint.how}"},
+        attempts=(*recipe.attempts, attempt),
+    )
 
 
 def _as_the_fix_asks(services: Services, after: Path, recipe: Recipe) -> Recipe | None:

@@ -283,3 +283,48 @@ def test_a_requirement_that_loads_a_library_brings_it(tmp_path: Path) -> None:
     found = recipe(tmp_path, {"requirements-test.txt": "pytest\npython-magic\n"})
     assert found.system_packages == ("libmagic1",)
     assert found.origins["libmagic1"] == "loaded by python-magic"
+
+
+# ---------------------------------------------------------------- which runner
+
+
+MANAGE = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n"
+RUNTESTS = "import django\ndjango.setup()\n"
+TESTENV = "[tox]\nenvlist = py310\n[testenv]\ndeps = six\ncommands = {0}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "command", "why"),
+    [
+        ({}, "-m pytest", "nothing names a test command"),
+        ({"manage.py": MANAGE}, "manage.py test", "with site1.settings, and nothing names pytest"),
+        ({"manage.py": MANAGE, "pytest.ini": "[pytest]\n"}, "-m pytest", "pytest.ini configures pytest"),
+        ({"manage.py": MANAGE, "requirements-dev.txt": "pytest-django\n"}, "-m pytest", "names pytest"),
+        (
+            {"web/manage.py": MANAGE, "tox.ini": TESTENV.format("coverage run manage.py test --settings s.test -v2 web")},
+            "web/manage.py test --settings=s.test", "tox.ini [testenv]): Django's set-up",
+        ),
+        (
+            {"tests/runtests.py": RUNTESTS, "tox.ini": TESTENV.format("{envpython} runtests.py {posargs:--parallel 1}")},
+            "tests/runtests.py", "this script sets Django up",
+        ),
+        ({"runtests.py": RUNTESTS, "tox.ini": TESTENV.format("python setup.py test")}, "runtests.py", "sets Django up"),
+        ({"tox.ini": TESTENV.format("django-admin test --settings=s.test")}, "-m django test --settings=s.test", "Django"),
+        ({"tox.ini": TESTENV.format("python -m unittest discover")}, "-m pytest", "pytest runs unittest's suites"),
+        ({"manage.py": MANAGE, "tox.ini": TESTENV.format("python -m unittest")}, "-m pytest", "runs unittest's suites"),
+        (
+            {"tox.ini": TESTENV.format("python -m unittest"), "tests/test_a.py": "def load_tests(a, b, c): pass\n"},
+            "-m unittest", "tests/test_a.py defines load_tests",
+        ),
+        (
+            {"tox.ini": TESTENV.format("pytest"), "tests/test_a.py": "def load_tests(a, b, c): pass\n"},
+            "-m pytest", "pytest (tox.ini [testenv])",
+        ),
+    ],
+)  # fmt: skip
+def test_the_runner_is_pytest_unless_evidence_says_otherwise(
+    files: dict[str, str], command: str, why: str, tmp_path: Path
+) -> None:
+    found = recipe(tmp_path, files)
+    assert (" ".join(found.test_command), why in found.why["runner"]) == (command, True), found.why["runner"]
+    assert ("pytest" in found.requirements) == (command == "-m pytest")

@@ -301,3 +301,17 @@ def test_a_verdict_is_written_on_the_instance(tmp_path: Path, catalog: Engine) -
         row = db.get_one(TaskInstance, subject_id)
     assert (row.status, row.reject_reason) == (InstanceStatus.REJECTED, RejectReason.NO_INTERPRETER)
     assert row.reject_detail == "it wants Python 2.7"
+
+
+def test_what_pytest_cannot_collect_is_run_by_unittest_where_the_project_does_so(
+    tmp_path: Path, settings: Settings, backend: VenvBackend
+) -> None:
+    files = {**MAIN, "tests/conftest.py": "raise RuntimeError('pytest is not how we test')\n"}
+    place = origin(tmp_path / "origin", {**files, "tox.ini": "[testenv]\ncommands = python -m unittest\n"})
+    output = STAGE.work(services(settings, backend), subject(place))
+    assert output.recipe.test_command == ("-m", "unittest")
+    assert [a.name for a in output.recipe.attempts if a.kind == "repair" and a.worked] == ["unittest_runner"]
+    assert output.recipe.why["runner"].startswith("python -m unittest (tox.ini [testenv]); pytest cannot: ")
+    without = origin(tmp_path / "other", files)
+    with pytest.raises(EnvironmentRejected):
+        STAGE.work(services(settings, backend), subject(without))

@@ -133,6 +133,7 @@ def explained(recipe: Mapping[str, Any], rejected: str = "") -> dict[str, object
         "system packages": _sourced(recipe["system_packages"], origins),
         "only for builds": _sourced(recipe.get("build_packages", []), origins),
         "the project's test command": why.get("test_command", ""),
+        "tests run by": f"{' '.join(recipe.get('test_command', []))}: {why['runner']}" if "runner" in why else "",
         "variables": [
             f"{name}={value}  {origins.get(f'variable {name}', '')}"
             for name, value in sorted(recipe["environment_variables"].items())

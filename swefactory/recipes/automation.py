@@ -1,7 +1,7 @@
 """How a project's own automation tests it: what tox, nox and CI install, run and set. One property: nothing is run.
 
-The command and the variables are those of tox, else nox, else the CI job that runs the tests. We always run pytest
-ourselves, on the files of an instance; the project's command is kept to be seen, and decides nothing.
+The command and the variables are those of tox, else nox, else the CI job that runs the tests. We run the tests of an
+instance ourselves, file by file; the project's command decides only by which runner, see `test_runner`.
 """
 
 import re
@@ -92,4 +92,5 @@ def test_run(tools: Sequence[tuple[str, TestTool]]) -> TestRun:
 
 
 def _without_braces(line: str) -> str:
-    return re.sub(r"\{posargs:?([^{}]*)\}", r"\1", line).replace("{toxinidir}/", "").replace("{toxinidir}", ".")
+    plain = re.sub(r"\{posargs:?([^{}]*)\}", r"\1", line).replace("{envpython}", "python")
+    return plain.replace("{toxinidir}/", "").replace("{toxinidir}", ".")

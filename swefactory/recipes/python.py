@@ -6,6 +6,7 @@ Every fact carries where it came from: `why`, `origins`, `considered` and the ru
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from swefactory.recipes import dependencies
 from swefactory.recipes.automation import TestRun, test_run, test_tools
 from swefactory.recipes.ci_files import read_jobs
 from swefactory.recipes.declared import Declared, merged
+from swefactory.recipes.dependencies import Dependencies
 from swefactory.recipes.layout import layout_of
 from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pyproject
 from swefactory.recipes.python_choice import choose_python
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.setuptools_files import read_setup_cfg, read_setup_py
 from swefactory.recipes.system_packages import from_ci, of_requirements, root_needs
+from swefactory.recipes.test_runner import Runner, choose_runner
+from swefactory.runners import uses_pytest
 
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "flit.ini")
 
@@ -38,6 +42,8 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
     choice = choose_python(tree, declared, jobs, as_of, pythons)
     tools = test_tools(tree, jobs, choice.version)
     chosen, run = dependencies.choose(tree, declared, tools), test_run(tools)
+    runner = choose_runner(tree, run, _named(chosen))
+    chosen = _without_default(chosen, runner)
     asked = from_ci(jobs)
     packages = {**asked.run, **root_needs(tree), **of_requirements(map(name_of, chosen.requirements))}
     layout, layout_why = layout_of(tree, declared, fallback_version)
@@ -46,16 +52,34 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
         requirements=chosen.requirements,
         constraints=chosen.constraints,
         system_packages=tuple(sorted(packages)),
-        test_command=("-m", "pytest"),
+        test_command=runner.command,
         environment_variables=run.variables,
         layout=layout,
         as_of=as_of.astimezone(UTC),
-        why={**chosen.why, **layout_why, **_why(declared, run), "python_version": choice.why},
+        why={**chosen.why, **layout_why, **_why(declared, run), "runner": runner.why, "python_version": choice.why},
         origins={**chosen.origins, **packages, **asked.build, **run.origins},
         considered=choice.considered,
         rungs=chosen.rungs,
         always=chosen.always,
         build_packages=tuple(sorted(asked.build)),
+    )
+
+
+def _named(chosen: Dependencies) -> set[str]:
+    """The distributions that the project names for its tests, also where another list is in use."""
+    lines = (*chosen.requirements, *(line for rung in chosen.rungs for line in rung.requirements))
+    return {name_of(line) for line in lines} - ({"pytest"} if "pytest" in chosen.why else set())
+
+
+def _without_default(chosen: Dependencies, runner: Runner) -> Dependencies:
+    """pytest is added where nothing names it, unless another runner is needed."""
+    if uses_pytest(runner.command) or "pytest" not in chosen.why:
+        return chosen
+    return replace(
+        chosen,
+        requirements=tuple(line for line in chosen.requirements if line != "pytest"),
+        origins={line: origin for line, origin in chosen.origins.items() if line != "pytest"},
+        why={name: why for name, why in chosen.why.items() if name != "pytest"},
     )
 
 

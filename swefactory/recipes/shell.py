@@ -86,8 +86,11 @@ def _unwrapped(words: list[str]) -> list[str]:
         while rest and rest[0].startswith("-"):
             rest = rest[2:] if rest[0] in _WITH_VALUE else rest[1:]
         return rest
-    if words[0] == "coverage" and words[1:2] == ["run"] and "-m" in words:
-        return words[words.index("-m") + 1 :]
+    if words[0] == "coverage" and words[1:2] == ["run"]:
+        if "-m" in words:
+            return words[words.index("-m") + 1 :]
+        script = next((n for n, word in enumerate(words) if n > 1 and word.endswith(".py")), None)
+        return words if script is None else ["python", *words[script:]]
     if _PYTHON.match(words[0]) and words[1:3] == ["-m", "coverage"]:
         return words[2:]
     return words
@@ -195,6 +198,12 @@ def _runs_tests(words: Sequence[str]) -> bool:
             return True
         case [python, "setup.py", *rest] if _PYTHON.match(python):
             return bool({"test", "pytest", "nosetests"} & set(rest))
+        case [python, file, "test", *_] if _PYTHON.match(python) and file.endswith("manage.py"):
+            return True
+        case [file, "test", *_] if file.endswith("manage.py") or file in ("django-admin", "django-admin.py"):
+            return True
+        case [python, "-m", "django", "test", *_] if _PYTHON.match(python):
+            return True
         case ["make", *rest]:
             return any(re.match(r"^(tests?|check|unit|pytest|coverage)", word) for word in rest)
         case ["hatch", ("test" | "run" | "env"), *_]:
@@ -204,6 +213,7 @@ def _runs_tests(words: Sequence[str]) -> bool:
         case ["uvx" | "pipx", *rest]:
             return any(word.startswith(("tox", "nox", "hatch")) for word in rest)
         case [file, *_]:
-            return bool(re.search(r"^(\./)?(scripts?|ci|tools|bin)/(run[-_]?)?tests?(\.sh)?$", file))
+            named = r"^(\./)?(scripts?|ci|tools|bin)/(run[-_]?)?tests?(\.sh)?$|^(\./)?(\w+/)*run_?tests?\.py$"
+            return bool(re.search(named, file))
         case _:
             return False

@@ -72,7 +72,7 @@ def work(services: Services, task: GradeInput) -> GradeOutput:
 def _verdict(services: Services, task: GradeInput, spec: EvaluationSpec, lock: str) -> GradeOutput:
     instance = task.instance
     try:
-        allowed = restricted(task.model_patch, instance.test_patch, spec.tree, lock)
+        allowed = restricted(task.model_patch, instance.test_patch, spec.tree, lock, spec.test_command)
         note = f"left out of the patch: {', '.join(allowed.dropped)}" if allowed.dropped else ""
         if not allowed.patch.strip():
             return _not_run("the patch is empty", note)
@@ -103,7 +103,7 @@ def _control_run(
 ) -> StoredRun:
     """The same run with the gold patch. Raises InfrastructureError when it is not resolved."""
     instance = task.instance
-    gold = restricted(instance.patch, instance.test_patch, spec.tree, lock)
+    gold = restricted(instance.patch, instance.test_patch, spec.tree, lock, spec.test_command)
     result = evaluate(services, replace(spec, patches=(gold.patch, instance.test_patch)))
     if result.status is not RunStatus.COMPLETED or not _grade(result, instance).resolved:
         raise InfrastructureError(

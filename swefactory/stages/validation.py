@@ -80,7 +80,7 @@ def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     """Runs both states. Raises InfrastructureError, and Rejected where nothing could run."""
     started_at = utc_now()
     spec, lock = base_evaluation(services, instance)
-    gold = restricted(instance.patch, instance.test_patch, spec.tree, lock)
+    gold = restricted(instance.patch, instance.test_patch, spec.tree, lock, spec.test_command)
     patches = {RunState.BEFORE: (instance.test_patch,), RunState.AFTER: (gold.patch, instance.test_patch)}
     runs: list[StoredRun] = []
     report = run_pairs(services, instance, spec, patches, runs)
@@ -134,6 +134,7 @@ def _certificate(
         python=versions.get("python", ""),
         pytest=versions.get("pytest", ""),
         plugin=versions.get("plugin", ""),
+        runner=versions.get("runner") or "pytest",
         swefactory=__version__,
         host=host_facts(services.sandboxes.name),
         left_out=left_out,
