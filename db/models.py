@@ -550,7 +550,7 @@ class TestRun(SQLModel, table=True):
     status: RunStatus = Field(sa_type=_enum(RunStatus))
     detail: str = _text()
     order: str = "default"  # default | reversed | random:SEED
-    conditions: dict[str, Any] = _json()  # as measured inside: hash_seed, n_cpus, utc_offset, clock_shift_s
+    conditions: dict[str, Any] = _json()  # as measured inside: hash_seed, cpu_share, utc_offset, clock_shift_s, network
     exit_code: int | None = None
     n_collected: int = 0
     duration_s: float = 0.0

@@ -50,7 +50,7 @@ class Certificate(BaseModel):
     tier: Tier | None  # None: fewer runs than the lowest tier asks for
     n_runs: int  # of the state that ran less often
     n_void: int
-    offline: bool = True  # no sandbox of ours gives tests a network
+    offline: bool = True  # no run that is evidence has a network
     orders: tuple[str, ...]
     conditions: Mapping[str, int]  # name -> runs in which it was measured
     not_run: tuple[str, ...]

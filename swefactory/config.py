@@ -72,6 +72,9 @@ class Settings(BaseSettings):
 
     tier: Tier = Field(default=Tier.BRONZE, description="runs a state: 3 for bronze, 10 silver, 30 gold")
     n_validation_runs: int | None = Field(default=None, ge=2, description="runs a state, whatever the tier says")
+    network_probe: bool = Field(
+        default=True, description="one run with a network where tests fail without one; it is no evidence"
+    )
     revalidate_days: float = Field(default=0, ge=0, description="a certificate older than this is due; 0: never")
     test_timeout_s: float = Field(default=1800, gt=0)
     build_timeout_s: float = Field(default=1800, gt=0)

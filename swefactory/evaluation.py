@@ -76,6 +76,7 @@ class EvaluationSpec:
     hash_seed: int = 1
     is_slow: bool = False  # with LOW_CPUS
     is_shifted: bool = False  # in another time zone, and at another time where a C compiler is inside
+    is_online: bool = False  # with a network that leads out, where the sandbox has one
     environment_variables: Mapping[str, str] = field(default_factory=dict)
     test_command: tuple[str, ...] = PYTEST  # which runner, see swefactory.runners
     build: EnvironmentSpec | None = None  # what builds the project's own extension modules; None: it has none
@@ -120,6 +121,7 @@ def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResul
             inputs=INPUTS,
             limits=_limits(services.settings, spec),
             label=services.label,
+            is_online=spec.is_online,
         )
         with services.sandboxes.open(sandbox_spec) as sandbox:
             return _run(sandbox, spec, present)
@@ -195,7 +197,7 @@ def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> T
     log += ended.output
     if ended.timed_out:
         detail = f"the tests did not end within {spec.timeout_s:.0f} s"
-        asked = Conditions(spec.order, spec.hash_seed, spec.is_slow, spec.is_shifted)
+        asked = Conditions(spec.order, spec.hash_seed, spec.is_slow, spec.is_shifted, spec.is_online)
         return TestRunResult(
             RunStatus.TIMED_OUT, spec.order, detail, duration_s=ended.duration_s, log=log, conditions=asked
         )
@@ -204,6 +206,7 @@ def _run(sandbox: Sandbox, spec: EvaluationSpec, test_files: Sequence[str]) -> T
         return TestRunResult(
             RunStatus.VOID, spec.order, f"{found.cause.value}: {found.detail}", ended.exit_code,
             duration_s=ended.duration_s, log=log, void_cause=found.cause,
+            conditions=Conditions(spec.order, is_online=spec.is_online),
         )  # fmt: skip
     done = _completed(found, spec, ended, log, len(test_files))
     conditions, measured = _conditions(spec, found.measured, started)
@@ -232,7 +235,9 @@ def _conditions(
         "clock_shift_s": shift_s if shift_s > CLOCK_SHIFT_S / 2 else 0.0,
         **{name: found[name] for name in ("utc_offset", "cpu_share") if name in found},
     }
-    return Conditions(spec.order, spec.hash_seed, is_slow, is_shifted), measured
+    if spec.is_online:
+        measured["network"] = "out" if found.get("has_route") else "none"
+    return Conditions(spec.order, spec.hash_seed, is_slow, is_shifted, spec.is_online), measured
 
 
 def _read(sandbox: Sandbox, ended: CommandResult, key: str, canary: str) -> RunRecord | Void:

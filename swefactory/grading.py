@@ -60,12 +60,13 @@ def standing(outcome: Outcome | None) -> Standing:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one run differs in from the others of its state: little CPU, a shifted clock or time zone."""
+    """What one run differs in from the others of its state: little CPU, a shifted clock or time zone, a network."""
 
     order: str = "default"
     hash_seed: int = 1
     is_slow: bool = False
     is_shifted: bool = False
+    is_online: bool = False  # with a network: no evidence, see swefactory.validation_runs
 
     @property
     def is_plain(self) -> bool:

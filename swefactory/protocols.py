@@ -362,6 +362,7 @@ class SandboxSpec:
     inputs: Path | None = None
     limits: Limits = Limits()
     label: str = ""  # "<job>.<fence>", for sweeps
+    is_online: bool = False  # with a network that leads out, never to this machine or its neighbours; see no_network
 
 
 CHECKOUT_DIR = "/testbed"
@@ -373,7 +374,8 @@ PYTHON = f"{ENVIRONMENT_DIR}/bin/python"
 
 
 class Sandbox(Protocol):
-    """A live, isolated place to run commands: no network, no secrets, non-root. Its own processes end with it."""
+    """A live, isolated place to run commands: no network unless it is opened with one, no secrets, non-root. Its own
+    processes end with it."""
 
     def run(
         self,
@@ -408,6 +410,10 @@ class SandboxBackend(Protocol):
 
     def probe(self) -> str | None:
         """None when it can isolate untrusted code here, else one sentence: why not, and what to do."""
+        ...
+
+    def no_network(self) -> str | None:
+        """Why no sandbox can be opened online here, in one sentence; None when one can."""
         ...
 
     def pythons(self) -> Mapping[str, str]:

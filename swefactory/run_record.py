@@ -90,6 +90,7 @@ class _Event(TypedDict, total=False):
     now: float
     utc_offset: str
     cpu_share: float
+    has_route: bool
     python: str
     pytest: str
     plugin: str
@@ -181,6 +182,8 @@ def _measured(start: _Event) -> Mapping[str, str | float]:
     found: dict[str, str | float] = {}
     if "now" in start:
         found["now"], found["utc_offset"] = start["now"], start["utc_offset"]
+    if "has_route" in start:
+        found["has_route"] = float(start["has_route"])
     if "cpu_share" in start:
         found["cpu_share"] = start["cpu_share"]
     return found

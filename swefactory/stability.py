@@ -89,13 +89,16 @@ class TestVerdict:
     flip_rate_upper: float
 
 
-def verdicts(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> tuple[TestVerdict, ...]:
-    """One verdict for each test that ran anywhere, sorted by id. Runs that timed out are no evidence."""
+def verdicts(
+    before: Sequence[RunSummary], after: Sequence[RunSummary], online: RunSummary | None = None
+) -> tuple[TestVerdict, ...]:
+    """One verdict for each test that ran anywhere, sorted by id. Runs that timed out are no evidence. `online` is a run
+    after the patch with a network: it names a cause and counts for nothing else."""
     before, after = ([run for run in runs if not run.timed_out] for runs in (before, after))
     if not before or not after:
         return ()
     ids = sorted({test_id for run in (*before, *after) for test_id in run.outcomes})
-    return tuple(_verdict(test_id, before, after) for test_id in ids)
+    return tuple(_verdict(test_id, before, after, online) for test_id in ids)
 
 
 def unstable_states(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> tuple[bool, bool]:
@@ -104,14 +107,16 @@ def unstable_states(before: Sequence[RunSummary], after: Sequence[RunSummary]) -
     return any(_n_flips(v.test_id, before) for v in found), any(_n_flips(v.test_id, after) for v in found)
 
 
-def _verdict(test_id: str, before: Sequence[RunSummary], after: Sequence[RunSummary]) -> TestVerdict:
+def _verdict(
+    test_id: str, before: Sequence[RunSummary], after: Sequence[RunSummary], online: RunSummary | None
+) -> TestVerdict:
     flips = [_n_flips(test_id, runs) for runs in (before, after)]
     bounds = [upper_bound(n, len(runs)) for n, runs in zip(flips, (before, after), strict=True)]
     return TestVerdict(
         test_id=test_id,
         change=_change(test_id, before, after),
         before=stability(test_id, before),
-        after=stability(test_id, after),
+        after=Stability.NETWORK_DEPENDENT if _needs_network(test_id, after, online) else stability(test_id, after),
         n_runs=min(len(before), len(after)),
         n_flips=sum(flips),
         flip_rate_upper=round(max(bounds), 6),
@@ -126,6 +131,13 @@ def _n_flips(test_id: str, runs: Sequence[RunSummary]) -> int:
     """Runs that differ from what most runs say."""
     counted = Counter(_standings(test_id, runs))
     return sum(counted.values()) - max(counted.values())
+
+
+def _needs_network(test_id: str, runs: Sequence[RunSummary], online: RunSummary | None) -> bool:
+    """Whether it fails in every run without a network and holds in the one with it."""
+    if online is None or standing(online.outcomes.get(test_id)) is not Standing.HOLDS:
+        return False
+    return set(_standings(test_id, runs)) == {Standing.FAILS}
 
 
 def _change(test_id: str, before: Sequence[RunSummary], after: Sequence[RunSummary]) -> Change:

@@ -73,12 +73,47 @@ def _evidence(
     return ValidationReport(reason=RejectReason.TEST_RUN_VOID, detail=f"{state.value} the patch, twice: {last.detail}")
 
 
+def probe_online(
+    services: RunServices, spec: EvaluationSpec, patches: tuple[str, ...], runs: list[StoredRun]
+) -> str | None:
+    """Adds one run after the patch with a network, which tells what fails only without one and is never evidence. Says
+    why it did not run; None when it did."""
+    if not services.settings.network_probe:
+        return "it is switched off"
+    if all(_holds(run) for run in summaries(runs, RunState.AFTER)):
+        return "no test fails without one"
+    if why := services.sandboxes.no_network():
+        return why
+    try:
+        result = evaluate(services, replace(spec, patches=patches, is_online=True))
+    except InfrastructureError as error:
+        return str(error)
+    runs.append(stored(services, RunState.AFTER, result))
+    return None if _had_network(result) else f"it was none: {result.detail or 'no route led out'}"
+
+
+def online(runs: list[StoredRun]) -> RunSummary | None:
+    """What the run with a network showed, if it had one and ended."""
+    return next((summary_of(run.result) for run in runs if _had_network(run.result)), None)
+
+
+def _had_network(result: TestRunResult) -> bool:
+    return result.status is RunStatus.COMPLETED and result.measured.get("network") == "out"
+
+
+def _holds(run: RunSummary) -> bool:
+    return all(standing(outcome) is not Standing.FAILS for outcome in run.outcomes.values())
+
+
 def summaries(runs: list[StoredRun], state: RunState) -> list[RunSummary]:
     return [summary_of(run.result) for run in runs if run.state is state and _is_evidence(run.result)]
 
 
 def _is_evidence(result: TestRunResult) -> bool:
-    """A time-out speaks only of tests that had their time: not with little CPU, not at another time."""
+    """A time-out speaks only of tests that had their time: not with little CPU, not at another time. What ran with a
+    network proves nothing, whatever it showed."""
+    if result.conditions.is_online:
+        return False
     is_plain = not result.conditions.is_slow and not result.conditions.is_shifted
     return result.status is RunStatus.COMPLETED or (result.status is RunStatus.TIMED_OUT and is_plain)
 

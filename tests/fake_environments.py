@@ -142,6 +142,9 @@ class VenvBackend:
     def probe(self) -> str | None:
         return None
 
+    def no_network(self) -> str | None:
+        return "it is a fake, and gives none"
+
     def pythons(self) -> Mapping[str, str]:
         return self._pythons
 

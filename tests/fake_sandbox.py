@@ -113,6 +113,9 @@ class HostBackend:
     def probe(self) -> str | None:
         return "it isolates nothing"
 
+    def no_network(self) -> str | None:
+        return "it is a fake, and gives none"
+
     def pythons(self) -> Mapping[str, str]:
         return {}
 

@@ -417,6 +417,35 @@ class SandboxContract:
 
     # ------------------------------------------------------------ isolation
 
+    def test_an_online_sandbox_reaches_neither_this_machine_nor_its_neighbours(
+        self, backend: SandboxBackend, environment: EnvironmentSpec, tmp_path: Path
+    ) -> None:
+        if why := backend.no_network():
+            pytest.skip(f"no sandbox can be opened online here: {why}")
+        with socket.create_server(("", 0)) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            with contextlib.suppress(OSError):  # no route: then this machine has no other address to try
+                probe.connect(("192.0.2.1", 1))
+            own = probe.getsockname()[0]
+            code = f"""
+import socket
+def reached(address, port):
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError as error:
+        return type(error).__name__
+    return "reached"
+route = open("/proc/net/route").read()
+print("tap0" in route, "10.0.2.3" in open("/etc/resolv.conf").read())
+for address in ("127.0.0.1", "10.0.2.2", {own!r}):
+    print(address, reached(address, {server.getsockname()[1]}))
+print(reached("169.254.169.254", 80))
+"""
+            with backend.open(SandboxSpec(environment, tmp_path, is_online=True)) as sandbox:
+                said = sandbox.run([PYTHON, "-c", code], timeout_s=60).output.decode()
+        assert said.startswith("True True\n"), said
+        assert " reached" not in said, said
+        assert said.endswith("\nOSError\n"), "private addresses must be closed, not only silent: " + said
+
     def test_no_network_is_reached(self, shared: Sandbox) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]

@@ -58,10 +58,19 @@ def read_request():
     return request
 
 
+def has_route():
+    """Whether a network leads out of here."""
+    try:
+        with open("/proc/net/route") as table:
+            return any(line.split()[1:2] == ["00000000"] for line in table)
+    except (OSError, IOError):
+        return False
+
+
 def measured(with_cpu):
     """In which conditions this process runs, as it finds them before any code under test is there: the clock, the zone,
     and of a CPU the share that a busy loop gets. A limit that nothing enforces is told from one that holds by that."""
-    found = {"now": time.time(), "utc_offset": time.strftime("%z")}
+    found = {"now": time.time(), "utc_offset": time.strftime("%z"), "has_route": has_route()}
     if with_cpu:
         clock = getattr(time, "monotonic", time.time)
         used = getattr(time, "process_time", getattr(time, "clock", None))

@@ -6,6 +6,7 @@ catalog's home it belongs to, so that two homes on one engine leave each other's
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from swefactory.sandboxes.docker_store import HOME_LABEL, DockerStore
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 from swefactory.sandboxes.use_locks import UseLocks
+from swefactory.sandboxes.user_network import none_because, user_network
 
 
 class DockerBackend:
@@ -86,6 +88,14 @@ class DockerBackend:
             return str(error)
         return None
 
+    def no_network(self) -> str | None:
+        """See SandboxBackend. The network is joined from here to the container's own, so the engine must be here."""
+        if not self.engine.is_local:
+            return "the docker engine is not on this machine"
+        if os.geteuid() != 0:
+            return "only root can join a network to a container's"
+        return none_because()
+
     def pythons(self) -> Mapping[str, str]:
         """What can be copied into an image from this machine, and what stands as an image already."""
         if "{version}" in self._base_image:
@@ -135,6 +145,8 @@ class DockerBackend:
 
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
+        if spec.is_online and (why := self.no_network()):
+            raise SandboxUnavailable(f"a sandbox cannot be given a network of its own: {why}")
         with self._kept.locks.used(spec.environment.digest):  # from then on its container keeps the image
             container_id = self._create(spec, self.materialise(spec.environment).locator)
         try:
@@ -145,7 +157,9 @@ class DockerBackend:
                 self.engine.api.start(container_id)
                 offset_s = 0.0 if self.engine.is_local else self._started_at(container_id) - started
             sandbox = DockerSandbox(self.engine, container_id, spec.limits, clock_offset_s=offset_s)
-            with sandbox.watched():
+            with user_network(spec.is_online) as network, sandbox.watched():
+                if network is not None:
+                    network.attach(self._process_of(container_id), closed=True)
                 yield sandbox
         finally:
             self._remove(container_id)
@@ -161,6 +175,15 @@ class DockerBackend:
             self._remove(container_id)
         return len(dead)
 
+    def _process_of(self, container_id: str) -> int:
+        """The container's first process, as this machine numbers it."""
+        with self.engine.faults("inspect a sandbox"):
+            pid = int(self.engine.api.inspect_container(container_id)["State"]["Pid"])
+        group = Path(f"/proc/{pid}/cgroup")
+        if not group.exists() or container_id not in group.read_text():
+            raise InfrastructureError("the engine's containers are not processes of this machine: no network for them")
+        return pid
+
     def _create(self, spec: SandboxSpec, image: str) -> str:
         """Bounds the disk by the engine where its storage can; else the sandbox's watchdog does alone."""
         import docker
@@ -169,7 +192,8 @@ class DockerBackend:
         parameters = create_parameters(spec, image, self.home)
         with self.engine.faults(f"create a sandbox from {image}"):
             while True:
-                settings = api.create_host_config(**host_config(spec.limits, storage_quota=self._has_quota))
+                bounds = host_config(spec.limits, storage_quota=self._has_quota, is_online=spec.is_online)
+                settings = api.create_host_config(**bounds)
                 try:
                     return str(api.create_container(**parameters, host_config=settings)["Id"])
                 except docker.errors.APIError as error:

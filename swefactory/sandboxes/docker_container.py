@@ -39,6 +39,7 @@ from swefactory.sandboxes.files_inside import (
     write_argv,
 )
 from swefactory.sandboxes.isolation import ENVIRONMENT
+from swefactory.sandboxes.user_network import RESOLVER_ADDRESS
 
 USER = "1000:1000"
 JOB_LABEL = "swefactory.job"
@@ -49,8 +50,9 @@ _SHARE = 10  # at most one part in ten of the time goes into measuring
 _DISK_NOTE = "\n[stopped: it wrote more than the sandbox's disk limit of {} bytes]\n"
 
 
-def host_config(limits: Limits, *, storage_quota: bool = False) -> dict[str, Any]:
-    """What bounds a sandbox, in the names of the SDK's `create_host_config`."""
+def host_config(limits: Limits, *, storage_quota: bool = False, is_online: bool = False) -> dict[str, Any]:
+    """What bounds a sandbox, in the names of the SDK's `create_host_config`. The engine gives none a network: to one
+    that is online, user_network joins another of ours."""
     settings: dict[str, Any] = {
         "network_mode": "none",
         "cap_drop": ["ALL"],
@@ -71,6 +73,8 @@ def host_config(limits: Limits, *, storage_quota: bool = False) -> dict[str, Any
         "ipc_mode": "private",
         "privileged": False,
     }
+    if is_online:
+        settings["dns"] = [RESOLVER_ADDRESS]
     if storage_quota:
         settings["storage_opt"] = {"size": str(limits.disk_bytes)}
     return settings

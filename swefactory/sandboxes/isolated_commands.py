@@ -33,14 +33,14 @@ def run_isolated(
     Raises InfrastructureError when the sandbox, not the command, fails."""
     n_kills = command.group.n_oom_kills() if command.group else 0
     plan = folder / f"run-{secrets.token_hex(4)}.json"
-    with user_network(command.network == "user") as network, _Init() as init:
+    with user_network(command.network in ("user", "closed")) as network, _Init() as init:
         gate = None if network is None else network.gate_fd
         argv = write_plan(plan, command, who, status=init.status_fd, gate=gate)
 
         def started(pid: int) -> None:
             init.started(pid)
             if network is not None and init.pid is not None:
-                network.attach(init.pid)
+                network.attach(init.pid, closed=command.network == "closed")
 
         try:
             result = run_command(

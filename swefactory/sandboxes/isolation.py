@@ -53,7 +53,8 @@ ENVIRONMENT = {
 }
 
 
-Network = Literal["none", "host", "user"]  # user: one that leads out and not to the host, see user_network.py
+Network = Literal["none", "host", "user", "closed"]  # user: one that leads out and not to the host's loopback;
+# closed: nor to any private address. See user_network.py
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,11 @@ from swefactory.protocols import (
 from swefactory.sandboxes.disk_budget import admit
 from swefactory.sandboxes.groups import Group, find_group, make_group
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
-from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Owner, obstacle, owner
+from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Network, Owner, obstacle, owner
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
 from swefactory.sandboxes.system_packages import require_packages
+from swefactory.sandboxes.user_network import none_because, write_resolver
 from swefactory.sandboxes.venv_store import VenvStore
 from swefactory.sandboxes.venvs import Venvs, hidden_packages, interpreter_of
 
@@ -91,6 +92,10 @@ class NamespaceBackend:
         self._is_able = why is None
         return why
 
+    def no_network(self) -> str | None:
+        """See SandboxBackend."""
+        return none_because()
+
     def pythons(self) -> Mapping[str, str]:
         """ "3.9" -> the interpreter's path. Looked for once."""
         return {version: str(found.path) for version, found in self._found().items()}
@@ -137,6 +142,8 @@ class NamespaceBackend:
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:
         self._require()
+        if spec.is_online and (why := none_because()):
+            raise SandboxUnavailable(f"a sandbox cannot be given a network of its own: {why}")
         folder = self._cache / "sandboxes" / f"{_safe(spec.label)}~{secrets.token_hex(6)}"
         group = make_group(folder.name, spec.limits) if self._use_control_groups else None
         try:
@@ -144,7 +151,8 @@ class NamespaceBackend:
                 environment = Path(self.materialise(spec.environment).locator)
                 _furnish(folder, spec, who)
                 mounts, hidden = _mounts(folder, environment)
-                wanted = Isolated((), mounts, spec.limits, hidden=hidden, group=group)
+                network: Network = "closed" if spec.is_online else "none"
+                wanted = Isolated((), mounts, spec.limits, hidden=hidden, group=group, network=network)
                 yield NamespaceSandbox(folder, wanted, who, tuple(folder / name for name in _WRITABLE))
         finally:
             _remove(folder, group)
@@ -202,7 +210,9 @@ def _furnish(folder: Path, spec: SandboxSpec, who: Owner) -> None:
         (folder / name).mkdir()
     (folder / "home" / Path(HOME_DIR).name).mkdir()
     for name, text in _ETC.items():
-        (folder / "etc" / name).write_text(text)
+        (folder / "etc" / name).write_text(text.replace("hosts: files", "hosts: files dns") if spec.is_online else text)
+    if spec.is_online:
+        write_resolver(folder / "etc")
     _copy(spec.checkout, folder / "testbed")
     for name, source in (("project", spec.project), ("inputs", spec.inputs)):
         if source is not None:
@@ -227,7 +237,7 @@ def _do(argv: list[str]) -> None:
 def _mounts(folder: Path, environment: Path) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
     """What is shown inside, and which folders of it are shown empty."""
     mounts = [Mount(folder / name, target, writable=True) for name, target in _WRITABLE.items()]
-    mounts += [Mount(folder / "etc" / name, f"/etc/{name}") for name in _ETC]
+    mounts += [Mount(path, f"/etc/{path.name}") for path in sorted((folder / "etc").iterdir())]
     mounts.append(Mount(environment / "env", ENVIRONMENT_DIR))
     prefix = json.loads((environment / "environment.json").read_text())["prefix"]
     if not Path(prefix).is_relative_to("/usr"):

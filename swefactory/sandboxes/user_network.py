@@ -1,8 +1,9 @@
 """A network for builds that leads out and never to this machine. One property: its loopback is the build's own.
 
-A build runs in a network namespace of its own, to which slirp4netns, a TCP/IP stack in an ordinary process, is joined
-before the build's first instruction. Where that program or /dev/net/tun is missing, and where a package index itself
-answers on this machine's loopback, builds share the host's network; `shared_because` says so.
+A build, or a sandbox that is opened online, runs in a network namespace of its own, to which slirp4netns, a TCP/IP
+stack in an ordinary process, is joined before its first instruction. Where that program or /dev/net/tun is missing, and
+where a package index itself answers on this machine's loopback, builds share the host's network; `shared_because` says
+so. Tests never do: where a network of their own cannot be had they have none, and it has no way to private addresses.
 """
 
 import contextlib
@@ -22,8 +23,11 @@ from urllib.parse import urlsplit
 from swefactory.errors import InfrastructureError
 
 PROGRAM = "slirp4netns"
-RESOLVER = "nameserver 10.0.2.3\n"  # where slirp4netns answers questions of names
+RESOLVER_ADDRESS = "10.0.2.3"  # where slirp4netns answers questions of names
+RESOLVER = f"nameserver {RESOLVER_ADDRESS}\n"
 _READY_TIMEOUT_S = 15
+# Of this machine, its neighbours and its cloud: tests have no business there. What slirp4netns itself is at stays.
+_CLOSED = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 _INDEX = re.compile(r"UV_(DEFAULT_INDEX|INDEX|EXTRA_INDEX|FIND_LINKS)\w*|(https?|all)_proxy", re.IGNORECASE)
 
 
@@ -36,8 +40,9 @@ class UserNetwork:
     _exit_fd: int = -1
     _process: subprocess.Popen[bytes] | None = None
 
-    def attach(self, pid: int) -> None:
-        """Raises InfrastructureError when slirp4netns does not get ready."""
+    def attach(self, pid: int, *, closed: bool = False) -> None:
+        """Joins the namespace of process `pid`; with `closed`, private addresses are unreachable from it. Raises
+        InfrastructureError when slirp4netns does not get ready."""
         _wait_for_loopback(pid)
         ready, told = os.pipe()
         exits, self._exit_fd = os.pipe()  # ends with us, however we end
@@ -54,7 +59,9 @@ class UserNetwork:
             os.close(told)
             told = -1
             if not select.select([ready], [], [], _READY_TIMEOUT_S)[0] or not os.read(ready, 1):
-                raise InfrastructureError(f"{PROGRAM} gave a build no network: {self._complaint()}; see its package")
+                raise InfrastructureError(f"{PROGRAM} gave no network: {self._complaint()}; see its package")
+            if closed:
+                _close_private(pid)
         finally:
             for descriptor in (ready, exits, told):
                 if descriptor >= 0:
@@ -91,6 +98,25 @@ def _wait_for_loopback(pid: int) -> None:
     with contextlib.suppress(OSError):
         while "127.0.0.1" not in table.read_text() and time.monotonic() < deadline:
             time.sleep(0.001)
+
+
+def _close_private(pid: int) -> None:
+    """Routes that lead nowhere, which code without the capability to change routes cannot take away."""
+    rules = "".join(f"route add unreachable {block}\n" for block in _CLOSED)
+    users = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+    argv = ["nsenter", f"--target={pid}", "--net", *users, "--", "ip", "-batch", "-"]
+    done = subprocess.run(argv, input=rules.encode(), capture_output=True, timeout=_READY_TIMEOUT_S, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
+        raise InfrastructureError(f"private addresses cannot be closed to a sandbox: {said[0]}")
+
+
+def none_because() -> str | None:
+    """Why no sandbox here can be given a network of its own; None when one can."""
+    for program, package in ((PROGRAM, PROGRAM), ("ip", "iproute2"), ("nsenter", "util-linux")):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (Debian: apt install {package})"
+    return shared_because({})
 
 
 @contextlib.contextmanager

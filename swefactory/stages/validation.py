@@ -2,6 +2,7 @@
 
     run k   before, after     each in a fresh sandbox, offline; conditions by swefactory.stability
                               before = base + test_patch, after = base + the gold patch + test_patch
+    probe                     one run after, with a network, where tests fail without one: names those that need it
     audit                     what an agent would see holds one commit and nothing of the fix (swefactory.leak_audit)
 
 One property: a verdict rests on completed runs only. The gold patch passes the gate of model_patches first, as an
@@ -49,10 +50,9 @@ from swefactory.stability import (
     verdicts,
 )
 from swefactory.stage import Saved, Services, Stage
-from swefactory.validation_runs import run_pairs, summaries
+from swefactory.validation_runs import online, probe_online, run_pairs, summaries
 
 _STABLE = frozenset((Stability.STABLE_PASS, Stability.STABLE_FAIL, Stability.STABLE_SKIP))
-_NO_NETWORK_PROBE = "a run with a network: tests that need one are named by the texts of their failures"
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,15 @@ def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     patches = {RunState.BEFORE: (instance.test_patch,), RunState.AFTER: (gold.patch, instance.test_patch)}
     runs: list[StoredRun] = []
     report = run_pairs(services, instance, spec, patches, runs)
+    unprobed = probe_online(services, spec, patches[RunState.AFTER], runs)
     leaks = audit(services, spec, gold.patch) if report.reason is None else None
     if leaks and leaks.findings:
         said = f"{len(leaks.findings)} findings: {'; '.join(leaks.findings[:3])}"
         report = replace(report, reason=RejectReason.CHECKOUT_LEAKS_FIX, detail=said)
-    found = verdicts(summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER))
+    found = verdicts(summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER), online(runs))
     finished_at = utc_now()
     certificate = _certificate(services, instance, runs, report, found, leaks, gold.dropped, (started_at, finished_at))
+    certificate = certificate.model_copy(update={"not_run": (*certificate.not_run, *_unprobed(unprobed))})
     return ValidationOutput(tuple(runs), report, found, certificate, services.sandboxes.name, started_at, finished_at)
 
 
@@ -118,7 +120,7 @@ def _certificate(
         empty=_share(before, report),
         tier=tier_of(n_runs),
         n_runs=n_runs,
-        n_void=sum(run.result.status is RunStatus.VOID for run in runs),
+        n_void=sum(run.result.status is RunStatus.VOID and not run.result.conditions.is_online for run in runs),
         orders=tuple(sorted({run.result.order for run in runs})),
         conditions=_conditions_held(runs),
         not_run=_not_run(runs),
@@ -145,8 +147,10 @@ def _certificate(
 
 def _conditions_held(runs: list[StoredRun]) -> dict[str, int]:
     """In how many completed runs each condition was measured."""
-    done = [run.result for run in runs if run.result.status is RunStatus.COMPLETED]
+    completed = [run.result for run in runs if run.result.status is RunStatus.COMPLETED]
+    done = [result for result in completed if not result.conditions.is_online]
     return {
+        "network": sum(result.measured.get("network") == "out" for result in completed),
         "low_cpu": sum(result.conditions.is_slow for result in done),
         "shifted_zone": sum(result.measured.get("utc_offset") == "+1400" for result in done),
         "shifted_clock": sum(bool(result.measured.get("clock_shift_s")) for result in done),
@@ -162,7 +166,12 @@ def _not_run(runs: list[StoredRun]) -> tuple[str, ...]:
         "shifted_zone": "a run in another time zone",
         "shifted_clock": "a run at another time: the sandbox holds no C compiler to build the clock with",
     }
-    return (*(text for name, text in wanted.items() if not held[name]), _NO_NETWORK_PROBE)
+    return tuple(text for name, text in wanted.items() if not held[name])
+
+
+def _unprobed(why: str | None) -> tuple[str, ...]:
+    """That no run had a network, and why: tests that need one are then named by the texts of their failures."""
+    return () if why is None else (f"a run with a network: {why}",)
 
 
 def _share(runs: list[RunSummary], report: ValidationReport) -> str:

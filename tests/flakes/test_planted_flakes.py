@@ -11,14 +11,16 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import InstanceStatus, TestVerdict, Validation
+from db.models import InstanceStatus, RunState, TestVerdict, Validation
 from swefactory.evaluation import EvaluationSpec, evaluate
 from swefactory.grading import RunSummary
+from swefactory.instance_runs import stored
 from swefactory.protocols import EnvironmentSpec, Limits, ProjectLayout
 from swefactory.sandboxes.groups import make_group
-from swefactory.stability import CLOCK_SHIFT_S, stability
+from swefactory.stability import CLOCK_SHIFT_S, stability, verdicts
+from swefactory.validation_runs import online, probe_online, summaries, summary_of
 from tests.attacks.hostile_patches import LOCK
-from tests.fake_sandbox import host_services, write_tree
+from tests.fake_sandbox import HERE, host_services, write_tree
 from tests.instance_rows import add_instance
 from tests.sandbox_contract import locked_environment, spec_of
 from tests.test_stage_validation import BASE, FIXED, NEW_TEST, validate_once
@@ -123,7 +125,7 @@ def test_little_cpu_and_another_zone_hold_inside_a_real_sandbox(namespace_backen
         environment, tree, ProjectLayout("calc", "1"), (), ("tests/test_it.py",), 120, is_slow=True, is_shifted=True
     )
     result = evaluate(host_services(tmp_path / "home", namespace_backend), spec)
-    assert result.measured["utc_offset"] == "+1400"
+    assert result.measured.get("utc_offset") == "+1400", (result.status, result.detail, result.log)
     assert result.conditions.is_shifted
     group = make_group("swefactory-probe", Limits())
     if group is None:
@@ -131,3 +133,42 @@ def test_little_cpu_and_another_zone_hold_inside_a_real_sandbox(namespace_backen
     group.remove()
     assert float(result.measured["cpu_share"]) <= 0.75
     assert result.conditions.is_slow
+
+
+NEEDS_A_NETWORK = """
+def test_plain(): pass
+def test_out():
+    with open("/proc/net/route") as table: assert "tap0" in table.read()
+def test_never(): assert 0
+"""
+
+
+def test_one_run_with_a_network_names_what_fails_only_without_and_proves_nothing(
+    namespace_backend: Any, tmp_path: Path
+) -> None:
+    """The failure's text says nothing of a network: only the probe can tell."""
+    if why := namespace_backend.no_network():
+        pytest.skip(f"no sandbox can be opened online here: {why}")
+    environment = spec_of(LOCK, locked_environment(namespace_backend).python_version)
+    tree = write_tree(tmp_path / "tree", {"tests/test_it.py": NEEDS_A_NETWORK})
+    spec = EvaluationSpec(environment, tree, ProjectLayout("calc", "1"), (), ("tests/test_it.py",), 120)
+    services = host_services(tmp_path / "home", namespace_backend)
+    runs = [stored(services, RunState.AFTER, evaluate(services, spec))]
+    offline = summary_of(runs[0].result)
+    assert probe_online(services, spec, (), runs) is None
+    assert (runs[1].result.measured["network"], "network" in runs[0].result.measured) == ("out", False)
+    assert summaries(runs, RunState.AFTER) == [offline]
+    named = {v.test_id.rpartition("_")[2]: v.after.value for v in verdicts([offline], [offline], online(runs))}
+    assert named == {"plain": "stable_pass", "out": "network_dependent", "never": "stable_fail"}
+
+
+def test_where_no_run_has_a_network_the_reason_is_told(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", {"tests/test_it.py": "def test_it(): assert 0\n"})
+    spec = EvaluationSpec(HERE, tree, ProjectLayout("calc", "1"), (), ("tests/test_it.py",), 60)
+    services = host_services(tmp_path / "home")
+    runs = [stored(services, RunState.AFTER, evaluate(services, spec))]
+    assert probe_online(services, spec, (), runs) == "it is a fake, and gives none"
+    switched_off = host_services(tmp_path / "home", network_probe=False)
+    assert probe_online(switched_off, spec, (), runs) == "it is switched off"
+    assert probe_online(services, spec, (), []) == "no test fails without one"
+    assert (len(runs), online(runs)) == (1, None)
