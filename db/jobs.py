@@ -110,9 +110,10 @@ def claim(
     lease_s: float,
     stages: Collection[StageName] | None = None,
     job_id: int | None = None,
+    before: Collection[int] = (),
 ) -> Claim | None:
-    """The next claimable job (priority, then age), or None. One whose lease expired on its last attempt becomes
-    dead instead. Two callers never get the same job."""
+    """The next claimable job (priority, then those of the ids `before`, then age), or None. One whose lease expired on
+    its last attempt becomes dead instead. Two callers never get the same job."""
     with told(engine), engine.begin() as connection:
         _bury(connection)
         claimable = _claimable(connection)
@@ -121,7 +122,9 @@ def claim(
             wanted.append(_C.stage.in_(tuple(stages)))
         if job_id is not None:
             wanted.append(_C.id == job_id)
-        chosen = _locked(connection, select(_C.id).where(*wanted).order_by(_C.priority.desc(), _C.id).limit(1))
+        first = [case((_C.id.in_(tuple(before)), 0), else_=1)] if before else []
+        order = (_C.priority.desc(), *first, _C.id)
+        chosen = _locked(connection, select(_C.id).where(*wanted).order_by(*order).limit(1))
         taken = (
             update(_JOB)
             .where(_C.id == chosen.scalar_subquery(), claimable)

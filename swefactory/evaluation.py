@@ -1,6 +1,7 @@
 """Applies patches to a base commit's tree, runs the tests in a fresh sandbox, and collects the outcomes.
 
     base tree ──copy──► scratch ──patches in order──► fresh sandbox ──pytest + our plugin──► record ──► TestRunResult
+                        └ made once for all runs of one state, which copy it and never write to it
 
 One property: an outcome comes from an intact record of a run whose must-fail canaries failed, or there is none. The
 run's status says which: completed (evidence), timed out, or void with the cause.
@@ -10,7 +11,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -102,29 +104,54 @@ class TestRunResult:
     measured: Mapping[str, str | float] = field(default_factory=dict)
 
 
-def evaluate(services: EvaluationServices, spec: EvaluationSpec) -> TestRunResult:
-    """Runs the tests once. Raises Rejected(PATCH_DOES_NOT_APPLY), InfrastructureError."""
+@dataclass(frozen=True)
+class PreparedState:
+    """The files of one state, patches applied and extensions built: every run's sandbox is furnished with a copy. With
+    `failed` nothing can run, and that is the result of each run."""
+
+    checkout: Path
+    project: Path
+    test_files: tuple[str, ...]
+    failed: TestRunResult | None = None
+
+
+@contextmanager
+def prepared(services: EvaluationServices, spec: EvaluationSpec) -> Iterator[PreparedState]:
+    """Makes the files of the state that the spec's patches give; gone when the context ends. Raises
+    Rejected(PATCH_DOES_NOT_APPLY), InfrastructureError."""
     with services.checkouts.scratch() as name:
         checkout, project = Path(name) / "checkout", Path(name) / "project"
         _build_checkout(checkout, spec)
         write_project(spec.layout, project)
         present = tuple(path for path in spec.test_files if (checkout / path).is_file())
+        failed = None
         if not present:
             detail = f"none of the {len(spec.test_files)} test files is in the tree"
-            return TestRunResult(RunStatus.COMPLETED, spec.order, detail)
-        if spec.build is not None and (failed := _extend(services, spec, spec.build, checkout)):
-            return failed
-        sandbox_spec = SandboxSpec(
-            environment=spec.environment,
-            checkout=checkout,
-            project=project,
-            inputs=INPUTS,
-            limits=_limits(services.settings, spec),
-            label=services.label,
-            is_online=spec.is_online,
-        )
-        with services.sandboxes.open(sandbox_spec) as sandbox:
-            return _run(sandbox, spec, present)
+            failed = TestRunResult(RunStatus.COMPLETED, spec.order, detail)
+        elif spec.build is not None:
+            failed = _extend(services, spec, spec.build, checkout)
+        yield PreparedState(checkout, project, present, failed)
+
+
+def evaluate(services: EvaluationServices, spec: EvaluationSpec, state: PreparedState | None = None) -> TestRunResult:
+    """Runs the tests once, in a fresh sandbox; `state` is that of the spec's patches where it stands already. Raises
+    Rejected(PATCH_DOES_NOT_APPLY), InfrastructureError."""
+    if state is None:
+        with prepared(services, spec) as made:
+            return evaluate(services, spec, made)
+    if state.failed is not None:
+        return replace(state.failed, order=spec.order)
+    sandbox_spec = SandboxSpec(
+        environment=spec.environment,
+        checkout=state.checkout,
+        project=state.project,
+        inputs=INPUTS,
+        limits=_limits(services.settings, spec),
+        label=services.label,
+        is_online=spec.is_online,
+    )
+    with services.sandboxes.open(sandbox_spec) as sandbox:
+        return _run(sandbox, spec, state.test_files)
 
 
 def _extend(

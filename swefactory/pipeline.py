@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
@@ -25,6 +25,7 @@ from sqlmodel import Session
 from db import jobs
 from db.engine import make_engine, session
 from db.models import JobState, StageName
+from swefactory import batches
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError
 from swefactory.interrupts import deferred, interruptible
@@ -44,6 +45,7 @@ STAGES: Mapping[StageName, Stage[Any, Any]] = {
 _POLL_S = 0.5
 _MENDING_S = 300.0
 MENDABLE = (UsageError, SandboxUnavailable)  # wrong token, no namespaces: every further job would meet it too
+_N_BATCH = 4  # validations that a cluster's worker takes on beside the one it was told of
 _WORTH_WAITING_S = 20.0  # an embedded run without --watch waits this long for a job that is not due yet
 
 
@@ -59,11 +61,30 @@ def run_job(
     claim = jobs.claim(engine, owner, lease_s=settings.lease_s, job_id=job_id)
     if claim is None:
         return None
+    return _run_or_postpone(claim, engine, services or make_services(settings, engine))
+
+
+def _run_or_postpone(claim: jobs.Claim, engine: Engine, services: Services) -> JobState | None:
     try:
-        return run_claimed(claim, engine, services or make_services(settings, engine))
+        return run_claimed(claim, engine, services)
     except MENDABLE as error:  # the job waits until somebody has mended this worker's settings or machine
         jobs.postpone(engine, claim, str(error), _MENDING_S)
         return JobState.TODO
+
+
+def run_batch(
+    job_id: int, *, settings: Settings, engine: Engine, owner: str, services: Services
+) -> Iterator[tuple[int, JobState | None]]:
+    """Runs job `job_id` and then, where it was a validation, a few that wait in the same environment."""
+    claim = jobs.claim(engine, owner, lease_s=settings.lease_s, job_id=job_id)
+    if claim is None:
+        yield job_id, None
+        return
+    yield job_id, _run_or_postpone(claim, engine, services)
+    for other in batches.beside(engine, claim)[:_N_BATCH]:
+        with interruptible():
+            pass  # a signal that came while the last job was saved
+        yield other, run_job(other, settings=settings, engine=engine, owner=owner, services=services)
 
 
 def run_claimed(
@@ -157,13 +178,15 @@ def _loop(
     settings: Settings, engine: Engine, services: Services, watch: bool, stages: Sequence[StageName] | None
 ) -> None:
     owner = owner_name()
+    beside: tuple[int, ...] = ()
     with deferred():
         while True:
             with interruptible():
                 pass  # a signal that came while the last job was saved
-            claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages)
+            claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages, before=beside)
             if claim is not None:
                 _run_or_release(claim, engine, services)
+                beside = batches.beside(engine, claim)
             elif watch or _soon(engine, stages):
                 with interruptible():
                     time.sleep(_POLL_S)

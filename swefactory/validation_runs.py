@@ -1,14 +1,16 @@
 """The runs of a validation: as many as its tier asks for, in the conditions of swefactory.stability.
 
-One property: a verdict rests on completed runs only; what ran is kept, whatever the verdict.
+One property: a verdict rests on completed runs only; what ran is kept, whatever the verdict. The runs of one state
+share its files as they were before the first of them (see evaluation.prepared), and nothing that any of them can write.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 from db.models import RejectReason, RunState, RunStatus
 from swefactory.errors import InfrastructureError
-from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
+from swefactory.evaluation import EvaluationSpec, PreparedState, TestRunResult, evaluate, prepared
 from swefactory.grading import RunSummary, Standing, ValidationReport, is_hopeless, judge, standing
 from swefactory.instance_runs import EvaluatedInstance, RunServices, StoredRun, stored
 from swefactory.run_record import VoidCause
@@ -26,15 +28,19 @@ def run_pairs(
     runs: list[StoredRun],
 ) -> ValidationReport:
     """Adds to `runs` until there is a verdict; what ran is kept, whatever the verdict."""
-    for number, state in _plan(services, instance, runs):
-        asked = conditions_of(number)
-        run = replace(
-            spec, patches=patches[state], order=asked.order, hash_seed=asked.hash_seed, is_slow=asked.is_slow,
-            is_shifted=asked.is_shifted,
-        )  # fmt: skip
-        void = _evidence(services, instance.instance_id, run, state, runs)
-        if void is not None:
-            return void
+    with ExitStack() as stack:
+        states: dict[RunState, PreparedState] = {}
+        for number, state in _plan(services, instance, runs):
+            asked = conditions_of(number)
+            run = replace(
+                spec, patches=patches[state], order=asked.order, hash_seed=asked.hash_seed, is_slow=asked.is_slow,
+                is_shifted=asked.is_shifted,
+            )  # fmt: skip
+            if state not in states:
+                states[state] = stack.enter_context(prepared(services, run))
+            void = _evidence(services, instance.instance_id, run, state, states[state], runs)
+            if void is not None:
+                return void
     return judge(summaries(runs, RunState.BEFORE), summaries(runs, RunState.AFTER))
 
 
@@ -53,16 +59,21 @@ def _plan(services: RunServices, instance: EvaluatedInstance, runs: list[StoredR
 
 
 def _evidence(
-    services: RunServices, instance_id: str, spec: EvaluationSpec, state: RunState, runs: list[StoredRun]
+    services: RunServices,
+    instance_id: str,
+    spec: EvaluationSpec,
+    state: RunState,
+    files: PreparedState,
+    runs: list[StoredRun],
 ) -> ValidationReport | None:
     """Adds one run that is evidence, and those before it that were none; a report when there is none."""
     results: list[TestRunResult] = []
     while len(results) < 2 and (not results or results[-1].status is RunStatus.VOID):
-        results.append(evaluate(services, spec))
+        results.append(evaluate(services, spec, files))
         runs.append(stored(services, state, results[-1]))
     last = results[-1]
     if last.status is RunStatus.TIMED_OUT and (spec.is_slow or spec.is_shifted):
-        return _evidence(services, instance_id, replace(spec, is_slow=False, is_shifted=False), state, runs)
+        return _evidence(services, instance_id, replace(spec, is_slow=False, is_shifted=False), state, files, runs)
     if last.status is not RunStatus.VOID:
         return None
     if last.void_cause in _MACHINE_CAN_CAUSE or last.void_cause is not results[0].void_cause:

@@ -365,3 +365,11 @@ def test_threads_that_claim_at_once_never_get_the_same_job(engine: Engine) -> No
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(40))
+
+
+def test_what_is_named_comes_before_age_but_not_before_priority(engine: Engine) -> None:
+    for subject_id in (1, 2, 3):
+        enqueue(engine, subject_id)
+    enqueue(engine, 4, priority=5)
+    named = [job_rows(engine)[3]["id"], 999]
+    assert [claimed(engine, before=named).subject_id for _ in range(4)] == [4, 3, 1, 2]

@@ -20,7 +20,7 @@ from db.models import StageName
 from swefactory.config import Settings
 from swefactory.errors import SwefactoryError
 from swefactory.interrupts import deferred
-from swefactory.pipeline import is_live, owner_name, run_job
+from swefactory.pipeline import is_live, owner_name, run_batch
 from swefactory.stage import Services
 from swefactory.wiring import make_services
 from workers.app import DISPATCH, RUN
@@ -50,12 +50,13 @@ def _process(pid: int) -> _Process:
 
 @shared_task(name=RUN, throws=(SwefactoryError, CatalogError))
 def run(job_id: int) -> None:
-    """Looks at one job: claims it if it is still to be claimed, and runs it to its end."""
+    """Looks at one job: claims it if it is still to be claimed, and runs it and what goes with it to their ends."""
     here = _process(os.getpid())
     _sweep_now_and_then(here)
     with deferred():
-        state = run_job(job_id, settings=here.settings, engine=here.engine, owner=here.owner, services=here.services)
-    _log.info("job %s: %s", job_id, state or "not claimable, an old hint")
+        done = run_batch(job_id, settings=here.settings, engine=here.engine, owner=here.owner, services=here.services)
+        for each, state in done:
+            _log.info("job %s: %s", each, state or "not claimable, an old hint")
 
 
 @shared_task(name=DISPATCH, throws=(SwefactoryError, CatalogError))
