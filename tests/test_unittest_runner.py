@@ -7,6 +7,7 @@ import pytest
 
 from db.models import Outcome, RunStatus
 from swefactory.runners import UNITTEST
+from tests.django_project import BASE, COMMAND, FAIL_TO_PASS, GOOD, PASS_TO_PASS, TESTS
 from tests.fake_sandbox import pytest_alone
 from tests.test_plugin import Pair, environment_of, run_in, short
 
@@ -226,3 +227,46 @@ class Test(unittest.TestCase):
     files = {"tests/test_calc.py": code}
     result = run_in(pytest_alone(), tmp_path, files, test_command=UNITTEST, timeout_s=30, order="reversed")
     assert set(short(result).values()) == {Outcome.PASSED}, (result.detail, result.outcomes)
+
+
+@pytest.mark.parametrize(("python", "django"), [("2.7", "django==1.11.*"), ("3.12", "django==5.2.*")])
+def test_old_and_new_djangos_set_up_as_they_always_do(
+    python: str, django: str, environment_of: Callable[[Pair], Path], tmp_path: Path
+) -> None:
+    home = environment_of(Pair(python, (django,)))
+    files = {**BASE, **GOOD, "polls/tests.py": TESTS}
+    result = run_in(home, tmp_path, files, test_command=COMMAND, test_files=("polls/tests.py",))
+    assert result.status is RunStatus.COMPLETED, (result.detail, result.log.decode()[-2000:])
+    found = {one.test_id: one.outcome for one in result.outcomes}
+    parts = Outcome.PASSED if python != "2.7" else Outcome.FAILED  # unittest has no subTest there
+    every = dict.fromkeys((*FAIL_TO_PASS, *PASS_TO_PASS), Outcome.PASSED)
+    assert found == {**every, "polls/tests.py::NoRow::test_parts": parts}
+
+
+RUNTESTS = """
+import sys
+import django
+from django.conf import settings
+from django.test.utils import get_runner
+
+settings.configure(
+    SECRET_KEY="x", INSTALLED_APPS=["polls"], USE_TZ=True, DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+failures = get_runner(settings)().run_tests(["polls"])
+sys.exit(FAILED)
+"""
+
+
+@pytest.mark.parametrize(("ends_with", "status"), [("bool(failures)", RunStatus.COMPLETED), ("0", RunStatus.VOID)])
+def test_a_projects_own_script_runs_the_files_and_must_tell_that_tests_failed(
+    ends_with: str, status: RunStatus, environment_of: Callable[[Pair], Path], tmp_path: Path
+) -> None:
+    home = environment_of(Pair("3.12", ("django==5.2.*",)))
+    files = {**BASE, "polls/tests.py": TESTS, "runtests.py": RUNTESTS.replace("FAILED", ends_with)}
+    command, test_files = ("runtests.py",), ("polls/tests.py",)
+    result = run_in(home, tmp_path, files, test_command=command, test_files=test_files)
+    assert result.status is status, (result.detail, result.log.decode()[-2000:])
+    failed = {one.test_id for one in result.outcomes if one.outcome is Outcome.FAILED}
+    assert failed == (set(FAIL_TO_PASS) if status is RunStatus.COMPLETED else set())
