@@ -92,12 +92,28 @@ def test_the_runner_is_asked_for_the_present_files_in_this_order_with_a_fresh_ke
         assert call["argv"] == ["/opt/env/bin/python", "/opt/inputs/swefactory_run.py"]
         assert (call["timeout_s"], call["cwd"]) == (60, "/testbed")
         assert script.reads == [("/opt/results/record", 256 * 1024 * 1024)]
-    assert asked[0].keys() == {"key", "record", "canary", "order", "arguments", "measure_cpu"}
+    assert asked[0].keys() == {"key", "record", "canary", "order", "arguments", "measure_cpu", "command"}
     assert (asked[0]["record"], asked[0]["order"]) == ("/opt/results/record", "reversed")
     assert (asked[0]["arguments"], asked[0]["measure_cpu"]) == (["tests/test_calc.py"], False)
     assert (len(asked[0]["key"]), len(asked[0]["canary"])) == (64, 12)
     assert asked[0]["key"] != asked[1]["key"]
     assert asked[0]["canary"] != asked[1]["canary"]
+
+
+def test_a_command_without_pytest_is_the_second_runners(run: Run) -> None:
+    script = Script()
+    run(script, test_command=("manage.py", "test"))
+    assert script.calls[0]["argv"] == ["/opt/env/bin/python", "/opt/inputs/swefactory_unittest.py"]
+    assert script.request["command"] == ["manage.py", "test"]
+
+
+@pytest.mark.parametrize(("has_route", "network"), [(True, "out"), (False, "none")])
+def test_a_run_with_a_network_says_whether_it_had_one(has_route: bool, network: str, run: Run) -> None:
+    script = Script(events=lambda request: sound_run(request, OUTCOMES, has_route=has_route))
+    result = run(script, is_online=True)
+    assert script.opened[0][0].is_online
+    assert (result.conditions, result.measured["network"]) == (Conditions(is_online=True), network)
+    assert "network" not in run(Script()).measured
 
 
 def test_the_instances_variables_reach_the_tests_but_the_hash_seed_is_ours(run: Run) -> None:

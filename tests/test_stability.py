@@ -1,6 +1,7 @@
 """What the runs say of a test: the bound, the change, and the cause that is named only for conditions that held."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -176,3 +177,23 @@ def test_a_test_that_fails_at_this_rate_is_caught_with_the_stated_power(tier: Ti
         for _ in range(n_trials)
     )  # fmt: skip
     assert n_caught / n_trials == pytest.approx(power, abs=0.035)
+
+
+def test_a_run_with_a_network_names_what_fails_only_without_and_counts_for_nothing() -> None:
+    online = RunSummary({"t": PASSED}, conditions=Conditions(is_online=True))
+    always, mended = runs(FAILED, ERROR, FAILED), runs(PASSED, PASSED, PASSED)
+
+    def after(found: list[RunSummary], probe: RunSummary | None) -> Stability:
+        (verdict,) = verdicts(always, found, probe)
+        assert (verdict.n_runs, verdict.before) == (3, Stability.STABLE_FAIL)
+        assert verdict == replace(verdicts(always, found)[0], after=verdict.after)
+        return verdict.after
+
+    assert after(always, online) is Stability.NETWORK_DEPENDENT
+    assert after(runs(None, None, FAILED), online) is Stability.NETWORK_DEPENDENT
+    assert after(always, None) is Stability.STABLE_FAIL
+    assert after(always, replace(online, outcomes={"t": FAILED})) is Stability.STABLE_FAIL
+    assert after(always, replace(online, outcomes={"t": SKIPPED})) is Stability.STABLE_FAIL
+    assert after(always, replace(online, outcomes={})) is Stability.STABLE_FAIL
+    assert after(mended, online) is Stability.STABLE_PASS
+    assert after(runs(FAILED, PASSED, FAILED), online) is Stability.FLAKY
