@@ -236,6 +236,8 @@ class Recipe:
     always: tuple[str, ...] = ()  # those of `requirements` that come whatever rungs hold
     attempts: tuple[Attempt, ...] = ()  # rungs and repairs tried, in order
     build_packages: tuple[str, ...] = ()  # system packages that only a build from source needs
+    compiled: str = ""  # what asks for a compiler: "ext_modules in setup.py"; empty: the project is pure Python
+    build_requirements: tuple[str, ...] = ()  # PEP 508, sorted: what builds its extension modules; empty: nothing does
 
 
 @dataclass(frozen=True)

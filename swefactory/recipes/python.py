@@ -1,6 +1,7 @@
 """A checkout becomes a Recipe. One property: decided from files alone; nothing of the repository is executed.
 
     project files ─► interpreter (python_choice) ─► tox, nox, CI for it ─► rungs of dependencies ─► system packages
+                  └► what builds its own extension modules (compiled)
 
 Every fact carries where it came from: `why`, `origins`, `considered` and the rungs of the recipe.
 """
@@ -15,6 +16,7 @@ from swefactory.protocols import Recipe
 from swefactory.recipes import dependencies
 from swefactory.recipes.automation import TestRun, test_run, test_tools
 from swefactory.recipes.ci_files import read_jobs
+from swefactory.recipes.compiled import build_needs
 from swefactory.recipes.declared import Declared, merged
 from swefactory.recipes.layout import layout_of
 from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pyproject
@@ -29,11 +31,8 @@ _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "flit.ini")
 def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_version: str = "") -> Recipe:
     """The recipe of the checkout at `tree`. `as_of` is its commit's date, `pythons` what the sandboxes offer ("3.9"),
     `fallback_version` the version when the files state none.
-    Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER | BUILD_FAILED)."""
+    Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER)."""
     declared = read_declared(tree)
-    if declared.compiled:
-        detail = f"compiled extension modules are not built yet ({declared.compiled})"
-        raise Rejected(RejectReason.BUILD_FAILED, detail)
     jobs = read_jobs(tree)
     choice = choose_python(tree, declared, jobs, as_of, pythons)
     tools = test_tools(tree, jobs, choice.version)
@@ -41,9 +40,12 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
     asked = from_ci(jobs)
     packages = {**asked.run, **root_needs(tree), **of_requirements(map(name_of, chosen.requirements))}
     layout, layout_why = layout_of(tree, declared, fallback_version)
+    building = build_needs(tree, declared)
+    named = set(map(name_of, chosen.requirements))
+    rebuild = tuple(line for line in building if name_of(line) not in named)  # who changes C inside must build, too
     return Recipe(
         python_version=choice.version,
-        requirements=chosen.requirements,
+        requirements=tuple(sorted((*chosen.requirements, *rebuild))),
         constraints=chosen.constraints,
         system_packages=tuple(sorted(packages)),
         test_command=("-m", "pytest"),
@@ -51,11 +53,13 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
         layout=layout,
         as_of=as_of.astimezone(UTC),
         why={**chosen.why, **layout_why, **_why(declared, run), "python_version": choice.why},
-        origins={**chosen.origins, **packages, **asked.build, **run.origins},
+        origins={**building, **chosen.origins, **packages, **asked.build, **run.origins},
         considered=choice.considered,
         rungs=chosen.rungs,
-        always=chosen.always,
+        always=(*chosen.always, *rebuild),
         build_packages=tuple(sorted(asked.build)),
+        compiled=declared.compiled,
+        build_requirements=tuple(building),
     )
 
 

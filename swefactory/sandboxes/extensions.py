@@ -66,12 +66,18 @@ class Extensions:
             target = checkout / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.parent.resolve().is_relative_to(checkout.resolve()):
-                raise Rejected(
-                    RejectReason.BUILD_FAILED, f"the build put {path} behind a link that leaves the checkout"
-                )
+                raise ExtensionsFailed(f"the build put {path} behind a link that leaves the checkout", self.log)
             target.unlink(missing_ok=True)
             target.write_bytes(content)
             target.chmod(0o755)
+
+
+class ExtensionsFailed(Rejected):
+    """The sources do not build here; `log` is all that the build said, the message its end."""
+
+    def __init__(self, how: str, log: str) -> None:
+        super().__init__(RejectReason.BUILD_FAILED, f"{how}\n{log[-_TAIL_BYTES:]}".strip())
+        self.how, self.log = how, log
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class ExtensionBuild:
 
 
 def build_extensions(backend: SandboxBackend, build: ExtensionBuild, cache: Path) -> Extensions:
-    """Raises Rejected(BUILD_FAILED), with the end of the build's log, and what opening a sandbox raises."""
+    """Raises ExtensionsFailed, and what opening a sandbox raises."""
     kept = cache / "extensions" / f"{build.key}.tar"
     if kept.exists():
         return Extensions(_modules(kept.read_bytes()))
@@ -121,7 +127,7 @@ def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
         log = result.output.decode(errors="replace").strip()
         if result.exit_code != 0:
             how = "time ran out" if result.timed_out else f"it ended with {result.exit_code}"
-            raise Rejected(RejectReason.BUILD_FAILED, f"the project's own build failed: {how}\n{log[-_TAIL_BYTES:]}")
+            raise ExtensionsFailed(f"the project's own build failed: {how}", log)
         return sandbox.read(_TAR, _TAR_BYTES), log
 
 
@@ -134,11 +140,10 @@ def _modules(tar: bytes) -> dict[str, bytes]:
                 path = PurePosixPath(member.name)
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None or path.is_absolute() or ".." in path.parts or path.suffix not in (".so", ".pyd"):
-                    detail = f"the build left {member.name!r:.200} in place of an extension module"
-                    raise Rejected(RejectReason.BUILD_FAILED, detail)
+                    raise ExtensionsFailed(f"the build left {member.name!r:.200} in place of an extension module", "")
                 files[str(path)] = content.read()
     except tarfile.TarError as error:
-        raise Rejected(RejectReason.BUILD_FAILED, f"the build left no readable modules: {error}") from error
+        raise ExtensionsFailed(f"the build left no readable modules: {error}", "") from error
     return files
 
 
