@@ -28,7 +28,7 @@ def prepare(services: EvaluationServices, scratch: Path, spec: EvaluationSpec) -
     inputs.mkdir()
     copy_tree(spec.tree, checkout)
     write_generated(spec.layout, checkout)
-    litter = _build_litter(checkout) if spec.build else ()
+    litter = _build_litter(checkout, spec.layout.folder) if spec.build else ()
     tree_id = remember(checkout, inputs, litter)
     seal(checkout)
     if spec.build:
@@ -46,8 +46,9 @@ def prepare(services: EvaluationServices, scratch: Path, spec: EvaluationSpec) -
     return sandbox_spec, tree_id
 
 
-def _build_litter(checkout: Path) -> tuple[str, ...]:
+def _build_litter(checkout: Path, folder: str) -> tuple[str, ...]:
     """What a build of extension modules leaves: the modules, its folder, and the C that Cython writes."""
     sources = (path.relative_to(checkout).with_suffix("").as_posix() for path in checkout.rglob("*.pyx"))
     stems = sorted(stem for stem in sources if _PLAIN.fullmatch(stem))
-    return ("*.so", "*.pyd", "/build/", *(f"/{stem}{end}" for stem in stems for end in (".c", ".cpp", ".html")))
+    build = "/build/" if folder == "." else f"/{folder}/build/"
+    return ("*.so", "*.pyd", build, *(f"/{stem}{end}" for stem in stems for end in (".c", ".cpp", ".html")))

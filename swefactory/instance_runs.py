@@ -113,6 +113,7 @@ def layout_from(project: Mapping[str, Any]) -> ProjectLayout:
         entry_points=project["entry_points"],
         requires=tuple(project["requires"]),
         generated_files=project.get("generated_files", {}),
+        folder=project.get("folder", "."),
     )
 
 

@@ -40,6 +40,7 @@ def lay_extensions(
     build = ExtensionBuild(
         environment=environment,
         tree=checkout,
+        folder=layout.folder,
         source_roots=layout.source_roots,
         env={**dict.fromkeys(_VERSION_VARIABLES, layout.version), **variables},
         limits=limits_of(services.settings),

@@ -181,6 +181,7 @@ class ProjectLayout:
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # group -> name -> "module:attr"
     requires: tuple[str, ...] = ()  # its declared run-time requirements, for the metadata
     generated_files: Mapping[str, str] = field(default_factory=dict)  # path -> text a build would write into the tree
+    folder: str = "."  # where the project is in the checkout: its setup.py and pyproject.toml
 
 
 @dataclass(frozen=True)

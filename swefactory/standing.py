@@ -81,19 +81,21 @@ def stand(
         better = repaired(climbed.recipe, found.text, package_names(climbed.locked.text))
         if better is None and (without := _without_extensions(services, subject, climbed, found)):
             return without
-        better = better or _as_the_fix_asks(subject.after, climbed.recipe)
+        better = better or _as_the_fix_asks(subject, climbed.recipe)
         if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
             raise _rejected(services, subject, climbed.recipe, found)
         climbed, n_repairs = _climb_again(services, subject, better, found), n_repairs + 1
 
 
-def _as_the_fix_asks(after: Path, recipe: Recipe) -> Recipe | None:
+def _as_the_fix_asks(subject: _Subject, recipe: Recipe) -> Recipe | None:
     """The recipe with the requirements that stand after the fix, when it changes them: its tests were written with
     those. Both states then run with them, as they would for the fix's author. None when it does not, or was tried."""
     if any(attempt.name == "fix_requirements" for attempt in recipe.attempts):
         return None
     try:
-        theirs = detect(after, as_of=recipe.as_of, pythons=(recipe.python_version,))
+        theirs = detect(
+            subject.after, as_of=recipe.as_of, pythons=(recipe.python_version,), test_files=subject.test_files
+        )
     except Rejected:
         return None  # the fix leaves the project unreadable: the complaint at hand says more
     ours = {line for rung in recipe.rungs for line in rung.requirements} | {*recipe.always}

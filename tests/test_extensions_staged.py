@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -45,33 +45,40 @@ NEEDED = {"src/quick/__init__.py": "from quick import _speed\n"}
 class Rebuilder:
     """An agent that solves the problem and builds what it changed, as one would to try it."""
 
-    seen = b""
+    def __init__(self, folder: str) -> None:
+        self.folder, self.seen = f"/testbed/{folder}", b""
 
     def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
-        before = sandbox.run(["bash", "-c", "git status --porcelain; ls src/quick"], timeout_s=60)
-        sandbox.write("/testbed/src/quick/_speed.c", C_SOURCE.encode())
-        built = sandbox.run(["/opt/env/bin/python", "setup.py", "-q", "build_ext", "--inplace"], timeout_s=120)
+        before = sandbox.run(["bash", "-c", "git status --porcelain; ls src/quick"], timeout_s=60, cwd=self.folder)
+        sandbox.write(f"{self.folder}/src/quick/_speed.c", C_SOURCE.encode())
+        rebuild = ["/opt/env/bin/python", "setup.py", "-q", "build_ext", "--inplace"]
+        built = sandbox.run(rebuild, timeout_s=120, cwd=self.folder)
         assert built.exit_code == 0, built
         tried = ["/opt/env/bin/python", "-c", "from quick._speed import answer; print(answer())"]
         self.seen = before.output + sandbox.run(tried, timeout_s=60).output
         return AgentResult(ExitStatus.SUBMITTED)
 
 
+def _below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {(PurePosixPath(folder) / path).as_posix(): text for path, text in files.items()}
+
+
 class World:
     """A catalog with one candidate on a project whose extension module the gold patch mends."""
 
-    def __init__(self, root: Path, engine: Engine, backend: Any, files: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, engine: Engine, backend: Any, files: Mapping[str, str], folder: str = "") -> None:
         self.engine, self.root = engine, root
         self.services = host_services(root / "home", backend, n_validation_runs=2)
-        tree = c_project(root / "tree", "src")
+        tree = c_project(root / "tree" / folder, "src")
         version = locked_environment(backend).python_version
         write_tree(tree, {**BASE, ".python-version": f"{version}\n", **files})
-        base = {path.relative_to(tree).as_posix(): path.read_text() for path in tree.rglob("*") if path.is_file()}
+        found = {path.relative_to(tree).as_posix(): path.read_text() for path in tree.rglob("*") if path.is_file()}
+        base, gold, tests = (_below(folder, files) for files in (found, GOLD, TESTS))
         with session(engine) as db:
             self.id = instance_in(db, origin(root / "origin", base), 1)
             row = db.get_one(TaskInstance, self.id)
-            row.patch, row.test_patch = diff_of(base, {**base, **GOLD}), diff_of(base, {**base, **TESTS})
-            row.test_files, row.problem_statement = list(TESTS), "41 is wrong"
+            row.patch, row.test_patch = diff_of(base, {**base, **gold}), diff_of(base, {**base, **tests})
+            row.test_files, row.problem_statement = list(tests), "41 is wrong"
             db.add(row)
 
     def stage(self, stage: Any, subject_id: int, services: Services | None = None) -> Any:
@@ -86,9 +93,9 @@ class World:
         return db.get_one(TaskInstance, self.id)
 
 
-@pytest.fixture(params=["namespace", "docker"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "namespace":
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Any:
+    if kind == "namespace":
         return request.getfixturevalue("namespace_backend")
     request.getfixturevalue("docker_engine")
     made = DockerBackend(tmp_path / "docker", build_timeout_s=900)
@@ -97,8 +104,11 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return made
 
 
-def test_each_stage_builds_the_module_of_the_state_it_looks_at(backend: Any, tmp_path: Path, catalog: Engine) -> None:
-    world = World(tmp_path, catalog, backend, {})
+@pytest.mark.parametrize(("kind", "folder"), [("namespace", "libs/python"), ("docker", "")])
+def test_each_stage_builds_the_module_of_the_state_it_looks_at(
+    backend: Any, folder: str, tmp_path: Path, catalog: Engine
+) -> None:
+    world = World(tmp_path, catalog, backend, {}, folder)
     world.stage(environments.STAGE, world.id)
     with session(catalog) as db:
         row = world.row(db)
@@ -120,12 +130,13 @@ def test_each_stage_builds_the_module_of_the_state_it_looks_at(backend: Any, tmp
     assert output.report.reason is None, output.report
     with session(catalog) as db:
         assert world.row(db).status is InstanceStatus.VALIDATED
-        assert world.row(db).fail_to_pass == ["test_quick.py::test_answer"]
+        [test_id] = world.row(db).fail_to_pass
+        assert test_id.endswith("test_quick.py::test_answer")
         admin.add_rollouts(db, AgentSpec(AgentKind.NOP, "nop"))
         rollout_id = db.exec(select(Rollout.id)).one()
     assert rollout_id is not None
 
-    agent = Rebuilder()
+    agent = Rebuilder(folder)
     world.stage(rollouts.STAGE, rollout_id, replace(world.services, agent=lambda spec: agent))
     listed = agent.seen.decode().split()
     assert any(name.startswith("_speed.") and name.endswith(".so") for name in listed), "the base's module is there"
@@ -134,9 +145,9 @@ def test_each_stage_builds_the_module_of_the_state_it_looks_at(backend: Any, tmp
     with session(catalog) as db:
         patch = db.get_one(Rollout, rollout_id).model_patch or ""
     assert [line for line in patch.splitlines() if line.startswith("diff --git")] == [
-        "diff --git a/src/quick/_speed.c b/src/quick/_speed.c"
+        "diff --git a/{0} b/{0}".format(*_below(folder, BASE))
     ]
-    apply_patch(write_tree(tmp_path / "applied", BASE), patch)
+    apply_patch(write_tree(tmp_path / "applied", _below(folder, BASE)), patch)
     world.stage(grades.STAGE, rollout_id)
     with session(catalog) as db:
         assert db.get_one(Rollout, rollout_id).resolved is True

@@ -85,9 +85,9 @@ def test_when_the_project_itself_cannot_be_had_every_try_is_in_the_verdict(run_u
 
 # ---------------------------------------------------------------- repairs of what stands but does not work
 
-# Word for word as provoked: NO_MARKER (pytest, its two telling lines). Shortened: NO_MODULE (pytest; without its hint and
-# importlib's frames, the module's name left open). Written in the tools' wording, not provoked: NO_LIBRARY (the loader)
-# and NO_HEADER (gcc and setuptools, without gcc's quotation).
+# Word for word as provoked: NO_MARKER (pytest, its two telling lines). Shortened: NO_MODULE (pytest; without its hint
+# and importlib's frames, the module's name left open). Written in the tools' wording, not provoked: NO_LIBRARY (the
+# loader) and NO_HEADER (gcc and setuptools, without gcc's quotation).
 NO_MODULE = """ImportError while importing test module '/testbed/tests/test_a.py'.
 Traceback:
 tests/test_a.py:1: in <module>

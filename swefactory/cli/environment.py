@@ -129,6 +129,7 @@ def explained(recipe: Mapping[str, Any], rejected: str = "", build: str = "") ->
         "as of": recipe["as_of"],
         "considered": [f"{c['version']}  {c['origin']}: {c['verdict']}" for c in recipe.get("considered", [])],
         "version": why.get("version", ""),
+        "project folder": why.get("folder", ""),
         "source roots": why.get("source_roots", ""),
         "generated files": why.get("generated_files", ""),
         "always": _sourced(always, origins),

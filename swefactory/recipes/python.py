@@ -6,7 +6,7 @@
 Every fact carries where it came from: `why`, `origins`, `considered` and the rungs of the recipe.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,24 +23,34 @@ from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pypro
 from swefactory.recipes.python_choice import choose_python
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.setuptools_files import read_setup_cfg, read_setup_py
+from swefactory.recipes.subfolders import moved, project_folder
 from swefactory.recipes.system_packages import from_ci, of_requirements, root_needs
 
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "flit.ini")
 
 
-def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_version: str = "") -> Recipe:
+def detect(
+    tree: Path,
+    *,
+    as_of: datetime,
+    pythons: Collection[str],
+    fallback_version: str = "",
+    test_files: Iterable[str] = (),
+) -> Recipe:
     """The recipe of the checkout at `tree`. `as_of` is its commit's date, `pythons` what the sandboxes offer ("3.9"),
-    `fallback_version` the version when the files state none.
+    `fallback_version` the version when the files state none, `test_files` tell which of several projects is meant.
     Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER)."""
-    declared = read_declared(tree)
+    folder = project_folder(tree, test_files)
+    own = tree / folder
+    declared = read_declared(own)
     jobs = read_jobs(tree)
-    choice = choose_python(tree, declared, jobs, as_of, pythons)
-    tools = test_tools(tree, jobs, choice.version)
-    chosen, run = dependencies.choose(tree, declared, tools), test_run(tools)
+    choice = choose_python(own, declared, jobs, as_of, pythons)
+    tools = test_tools(own, jobs, choice.version)
+    chosen, run = dependencies.choose(own, declared, tools, above=tree if folder != "." else None), test_run(tools)
     asked = from_ci(jobs)
     packages = {**asked.run, **root_needs(tree), **of_requirements(map(name_of, chosen.requirements))}
-    layout, layout_why = layout_of(tree, declared, fallback_version)
-    building = build_needs(tree, declared)
+    layout, layout_why = layout_of(own, declared, fallback_version)
+    building = build_needs(own, declared)
     named = set(map(name_of, chosen.requirements))
     rebuild = tuple(line for line in building if name_of(line) not in named)  # who changes C inside must build, too
     return Recipe(
@@ -50,9 +60,9 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
         system_packages=tuple(sorted(packages)),
         test_command=("-m", "pytest"),
         environment_variables=run.variables,
-        layout=layout,
+        layout=moved(layout, folder),
         as_of=as_of.astimezone(UTC),
-        why={**chosen.why, **layout_why, **_why(declared, run), "python_version": choice.why},
+        why={**chosen.why, **layout_why, **_why(declared, run, folder), "python_version": choice.why},
         origins={**building, **chosen.origins, **packages, **asked.build, **run.origins},
         considered=choice.considered,
         rungs=chosen.rungs,
@@ -63,9 +73,10 @@ def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_ve
     )
 
 
-def _why(declared: Declared, run: TestRun) -> Mapping[str, str]:
+def _why(declared: Declared, run: TestRun, folder: str) -> Mapping[str, str]:
     command = {"test_command": f"{run.command} ({run.origin})"} if run.command else {}
-    return {"name": declared.why.get("name", ""), **command}
+    below = {"folder": f"{folder}: the root is no project; places are told as of this folder"} if folder != "." else {}
+    return {"name": declared.why.get("name", ""), **command, **below}
 
 
 def read_declared(tree: Path) -> Declared:

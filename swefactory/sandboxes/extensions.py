@@ -10,6 +10,7 @@ of the same sources; see images/build_extensions.py.
 import hashlib
 import io
 import os
+import posixpath
 import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from db.models import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
-from swefactory.protocols import PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
+from swefactory.protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
 
 _TAR = "/opt/results/extensions.tar"
 _TAR_BYTES = 512 * 2**20
@@ -82,11 +83,13 @@ class ExtensionsFailed(Rejected):
 
 @dataclass(frozen=True)
 class ExtensionBuild:
-    """What to build: the tree, the environment of its build requirements, and variables such as a pretended version."""
+    """What to build: the tree, the environment of its build requirements, and variables such as a pretended version.
+    `folder` is where the project is in the tree; the source roots are relative to the tree."""
 
     environment: EnvironmentSpec
     tree: Path
     source_roots: Sequence[str] = (".",)
+    folder: str = "."
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     timeout_s: float = 1800
@@ -97,7 +100,7 @@ class ExtensionBuild:
         """Of everything that can change what is built."""
         found = hashlib.sha256(f"swefactory extensions 1\n{self.environment.digest}\n".encode())
         found.update(image_file("build_extensions.py").read_bytes())
-        found.update(repr((tuple(self.source_roots), sorted(self.env.items()))).encode())
+        found.update(repr((self.folder, tuple(self.source_roots), sorted(self.env.items()))).encode())
         for path in sorted(_inputs(self.tree)):
             content = (self.tree / path).read_bytes()
             found.update(f"\n{path}\n{len(content)}\n".encode(errors="surrogateescape") + content)
@@ -108,9 +111,9 @@ def build_extensions(backend: SandboxBackend, build: ExtensionBuild, cache: Path
     """Raises ExtensionsFailed, and what opening a sandbox raises."""
     kept = cache / "extensions" / f"{build.key}.tar"
     if kept.exists():
-        return Extensions(_modules(kept.read_bytes()))
+        return Extensions(_modules(kept.read_bytes(), build.folder))
     tar, log = _built(backend, build)
-    files = _modules(tar)
+    files = _modules(tar, build.folder)
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_name(f".{secrets.token_hex(6)}.part")
     part.write_bytes(tar)
@@ -122,8 +125,10 @@ def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
     spec = SandboxSpec(build.environment, build.tree, limits=build.limits, label=build.label)
     with backend.open(spec) as sandbox:
         sandbox.write("/opt/results/build_extensions.py", image_file("build_extensions.py").read_bytes())
-        argv = [PYTHON, "/opt/results/build_extensions.py", _TAR, *build.source_roots]
-        result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env)
+        roots = [posixpath.relpath(root, build.folder) for root in build.source_roots]
+        argv = [PYTHON, "/opt/results/build_extensions.py", _TAR, *roots]
+        cwd = posixpath.normpath(f"{CHECKOUT_DIR}/{build.folder}")
+        result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env, cwd=cwd)
         log = result.output.decode(errors="replace").strip()
         if result.exit_code != 0:
             how = "time ran out" if result.timed_out else f"it ended with {result.exit_code}"
@@ -131,8 +136,8 @@ def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
         return sandbox.read(_TAR, _TAR_BYTES), log
 
 
-def _modules(tar: bytes) -> dict[str, bytes]:
-    """The plain files of what a build left; it may have written anything there."""
+def _modules(tar: bytes, folder: str) -> dict[str, bytes]:
+    """The plain files of what a build in `folder` left, as of the root; it may have written anything there."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
@@ -141,7 +146,7 @@ def _modules(tar: bytes) -> dict[str, bytes]:
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None or path.is_absolute() or ".." in path.parts or path.suffix not in (".so", ".pyd"):
                     raise ExtensionsFailed(f"the build left {member.name!r:.200} in place of an extension module", "")
-                files[str(path)] = content.read()
+                files[str(PurePosixPath(folder) / path)] = content.read()
     except tarfile.TarError as error:
         raise ExtensionsFailed(f"the build left no readable modules: {error}", "") from error
     return files

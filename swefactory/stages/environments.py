@@ -108,6 +108,7 @@ def work(services: Services, subject: EnvironmentInput) -> EnvironmentOutput:
                 as_of=commit_date(mirror, subject.base_commit),
                 pythons=pythons,
                 fallback_version=from_tags(mirror, subject.base_commit),
+                test_files=subject.test_files,
             )
             try:
                 trees, asked = (tree, after), replace(recipe, attempts=earlier)
