@@ -232,6 +232,15 @@ def test_the_project_above_the_tests_is_read_where_the_root_is_none(tmp_path: Pa
     assert found.requirements == ("idna", "pretend", "pytest>=7"), "with the requirements file of the root"
 
 
+def test_the_projects_it_requires_of_the_same_repository_come_from_the_checkout(tmp_path: Path) -> None:
+    poetry = '[tool.poetry]\nname = "acme-http"\nversion = "1"\n[tool.poetry.dependencies]\nidna = "*"\n'
+    files = {**JSON, "libs/http/pyproject.toml": poetry + 'acme-json = {path = "../json", develop = true}\n'}
+    files["libs/json/pyproject.toml"] = JSON["libs/json/pyproject.toml"].replace('"idna"', '"acme-core>=1", "six"')
+    found = below(tmp_path, files, "libs/http/tests/test_a.py")
+    assert found.layout.source_roots == ("libs/http", "libs/json", "libs/core")
+    assert found.requirements == ("idna", "pretend", "pytest>=7", "six")
+
+
 def test_a_single_project_below_the_root_is_the_one(tmp_path: Path) -> None:
     files = {"python/setup.cfg": "[metadata]\nname = acme\n[options]\npackage_dir =\n  = src\n"}
     files |= {"python/src/acme/__init__.py": "", "docs/setup.py": "", "pyproject.toml": "[tool.black]\n"}

@@ -53,9 +53,15 @@ def read_pyproject(tree: Path) -> Declared:
 
 
 def _local(document: Mapping[str, object]) -> tuple[str, ...]:
-    """Names that stand for folders beside the project: uv's workspace members and path sources."""
+    """Names that stand for folders beside the project: uv's workspace members and path sources, poetry's paths."""
+    poetry = table(document, "tool", "poetry")
+    groups = table(poetry, "group")
+    lists = [table(poetry, "dependencies"), table(poetry, "dev-dependencies")]
+    lists += [table(groups, name, "dependencies") for name in groups]
+    paths = [name for entries in lists for name in entries if text(table(entries, name).get("path")).rstrip("/.")]
     sources = table(document, "tool", "uv", "sources")
-    return tuple(name for name in sources if {"path", "workspace"} & set(table(sources, name)))
+    named = [name for name in sources if {"path", "workspace"} & set(table(sources, name))]
+    return tuple(dict.fromkeys((*named, *paths)))
 
 
 def read_pipfile(tree: Path) -> Declared:

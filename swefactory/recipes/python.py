@@ -7,12 +7,13 @@ Every fact carries where it came from: `why`, `origins`, `considered` and the ru
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from db.models import RejectReason
 from swefactory.errors import Rejected
-from swefactory.protocols import Recipe
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes import dependencies
 from swefactory.recipes.automation import TestRun, test_run, test_tools
 from swefactory.recipes.ci_files import read_jobs
@@ -23,7 +24,7 @@ from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pypro
 from swefactory.recipes.python_choice import choose_python
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.setuptools_files import read_setup_cfg, read_setup_py
-from swefactory.recipes.subfolders import moved, project_folder
+from swefactory.recipes.subfolders import beside, moved, project_folder
 from swefactory.recipes.system_packages import from_ci, of_requirements, root_needs
 
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "flit.ini")
@@ -42,7 +43,7 @@ def detect(
     Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER)."""
     folder = project_folder(tree, test_files)
     own = tree / folder
-    declared = read_declared(own)
+    declared, neighbours = _with_neighbours(tree, folder, read_declared(own))
     jobs = read_jobs(tree)
     choice = choose_python(own, declared, jobs, as_of, pythons)
     tools = test_tools(own, jobs, choice.version)
@@ -60,7 +61,7 @@ def detect(
         system_packages=tuple(sorted(packages)),
         test_command=("-m", "pytest"),
         environment_variables=run.variables,
-        layout=moved(layout, folder),
+        layout=_beside(moved(layout, folder), tree, neighbours),
         as_of=as_of.astimezone(UTC),
         why={**chosen.why, **layout_why, **_why(declared, run, folder), "python_version": choice.why},
         origins={**building, **chosen.origins, **packages, **asked.build, **run.origins},
@@ -77,6 +78,33 @@ def _why(declared: Declared, run: TestRun, folder: str) -> Mapping[str, str]:
     command = {"test_command": f"{run.command} ({run.origin})"} if run.command else {}
     below = {"folder": f"{folder}: the root is no project; places are told as of this folder"} if folder != "." else {}
     return {"name": declared.why.get("name", ""), **command, **below}
+
+
+def _with_neighbours(tree: Path, folder: str, declared: Declared) -> tuple[Declared, list[str]]:
+    """What a project below the root declares, with what its neighbours in the repository require; their folders."""
+    neighbours: list[str] = []
+    while folder != ".":
+        names = (*declared.local, *map(name_of, declared.requires))
+        new = [each for each in beside(tree, folder, names) if each not in neighbours]
+        if not new:
+            break
+        theirs = [read_declared(tree / each) for each in new]
+        neighbours += new
+        declared = replace(
+            declared,
+            local=(*declared.local, *(each.name for each in theirs)),
+            requires=tuple(dict.fromkeys((*declared.requires, *(line for each in theirs for line in each.requires)))),
+        )
+    return declared, neighbours
+
+
+def _beside(layout: ProjectLayout, tree: Path, neighbours: Iterable[str]) -> ProjectLayout:
+    """The layout with the neighbours' source roots after its own."""
+    roots = list(layout.source_roots)
+    for folder in neighbours:
+        theirs, _ = layout_of(tree / folder, read_declared(tree / folder))
+        roots += moved(theirs, folder).source_roots
+    return replace(layout, source_roots=tuple(dict.fromkeys(roots)))
 
 
 def read_declared(tree: Path) -> Declared:

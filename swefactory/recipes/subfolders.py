@@ -5,7 +5,9 @@
     python                   no project stands above a test file, and this is the only one of the repository
 
 A root whose pyproject.toml only configures tools, or lists a workspace, is no project. What is read below the folder
-(requirements, versions, source roots) is then told as of the root again, where everything else begins.
+(requirements, versions, source roots) is then told as of the root again, where everything else begins. Other projects
+of the repository that it requires are taken from the checkout too, not from the registry: they are developed together,
+and a later release of one could hold the fix.
 """
 
 import posixpath
@@ -14,9 +16,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from swefactory.protocols import ProjectLayout
-from swefactory.recipes.files import ini_value, read_ini, read_toml, table
+from packaging.utils import canonicalize_name
 
+from swefactory.protocols import ProjectLayout
+from swefactory.recipes.files import ini_value, read_ini, read_toml, table, text
+from swefactory.recipes.setup_py import setup_keywords
+
+_PROJECT_FILES = tuple(f"{'*/' * n}{name}" for n in (1, 2, 3) for name in ("pyproject.toml", "setup.py", "setup.cfg"))
 _NOT_PROJECTS = frozenset(
     ("docs", "doc", "examples", "example", "tests", "test", "benchmarks", "scripts", "tools", "ci")
 )
@@ -60,6 +66,21 @@ def _below(tree: Path) -> list[str]:
 
 def _is_inside(tree: Path, folder: str) -> bool:
     return (tree / folder).resolve().is_relative_to(tree.resolve()) and not any(c in folder for c in "\n\r")
+
+
+def beside(tree: Path, folder: str, names: Iterable[str]) -> list[str]:
+    """Folders of the repository's other projects with these names, in the order of their folders."""
+    wanted = {canonicalize_name(name) for name in names if name}
+    found = [path.parent for pattern in _PROJECT_FILES for path in tree.glob(pattern)]
+    folders = sorted({path.relative_to(tree).as_posix() for path in found} - {".", folder})
+    return [each for each in folders if _is_inside(tree, each) and _name(tree / each) in wanted]
+
+
+def _name(folder: Path) -> str:
+    document = read_toml(folder, "pyproject.toml")
+    stated = table(document, "project").get("name") or table(document, "tool", "poetry").get("name")
+    name = stated or setup_keywords(folder).get("name") or ini_value(read_ini(folder, "setup.cfg"), "metadata", "name")
+    return canonicalize_name(text(name))
 
 
 def moved(layout: ProjectLayout, folder: str) -> ProjectLayout:
