@@ -114,6 +114,7 @@ def layout_from(project: Mapping[str, Any]) -> ProjectLayout:
         requires=tuple(project["requires"]),
         generated_files=project.get("generated_files", {}),
         folder=project.get("folder", "."),
+        neighbours=project.get("neighbours", {}),
     )
 
 

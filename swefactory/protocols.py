@@ -182,6 +182,7 @@ class ProjectLayout:
     requires: tuple[str, ...] = ()  # its declared run-time requirements, for the metadata
     generated_files: Mapping[str, str] = field(default_factory=dict)  # path -> text a build would write into the tree
     folder: str = "."  # where the project is in the checkout: its setup.py and pyproject.toml
+    neighbours: Mapping[str, str] = field(default_factory=dict)  # name -> version: the repository's others it needs
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,9 @@ def test_the_projects_it_requires_of_the_same_repository_come_from_the_checkout(
     found = below(tmp_path, files, "libs/http/tests/test_a.py")
     assert found.layout.source_roots == ("libs/http", "libs/json", "libs/core")
     assert found.requirements == ("idna", "pretend", "pytest>=7", "six")
+    write_project(found.layout, tmp_path / "project")
+    stated = (tmp_path / "project" / "acme_core-1.dist-info" / "METADATA").read_text()
+    assert "Name: acme-core\nVersion: 1\n" in stated
 
 
 def test_a_single_project_below_the_root_is_the_one(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ _LOCK_LINE = re.compile(
 
 # Published before, removed, and uploaded again later: their dates lie. Without this, old pytest falls back to 3.5.
 _UPLOADED_AGAIN = {"atomicwrites": datetime(2022, 7, 9, tzinfo=UTC)}
-# Our plugin needs pytest 3, which is of August 2016; what it needs itself is older.
-_PYTEST_3 = {"pytest": datetime(2016, 9, 30, tzinfo=UTC)}
+# Our plugin needs pytest 3, which is of August 2016, and py 1.4.29 of 2015, the one thing which that requires.
+_PYTEST_3 = dict.fromkeys(("pytest", "py"), datetime(2016, 9, 30, tzinfo=UTC))
 # Building a source distribution needs build tools that know PEP 517 and this Python, however old the package is.
 _BUILD_TOOLS = ("setuptools", "wheel")
 _PEP_517 = datetime(2019, 3, 15, tzinfo=UTC)

@@ -99,12 +99,15 @@ def _with_neighbours(tree: Path, folder: str, declared: Declared) -> tuple[Decla
 
 
 def _beside(layout: ProjectLayout, tree: Path, neighbours: Iterable[str]) -> ProjectLayout:
-    """The layout with the neighbours' source roots after its own."""
-    roots = list(layout.source_roots)
+    """The layout with the neighbours' source roots after its own, and their versions."""
+    roots, versions, generated = list(layout.source_roots), {}, dict(layout.generated_files)
     for folder in neighbours:
-        theirs, _ = layout_of(tree / folder, read_declared(tree / folder))
-        roots += moved(theirs, folder).source_roots
-    return replace(layout, source_roots=tuple(dict.fromkeys(roots)))
+        theirs = moved(layout_of(tree / folder, read_declared(tree / folder))[0], folder)
+        roots += theirs.source_roots
+        generated |= theirs.generated_files
+        versions[theirs.name] = theirs.version
+    roots = list(dict.fromkeys(roots))
+    return replace(layout, source_roots=tuple(roots), neighbours=versions, generated_files=generated)
 
 
 def read_declared(tree: Path) -> Declared:
