@@ -436,6 +436,7 @@ class TaskInstance(SQLModel, table=True):
     repository_id: int = Field(foreign_key="repository.id", index=True)
     pull_request_id: int = Field(foreign_key="pull_request.id", unique=True)
     environment_id: int | None = Field(default=None, foreign_key="environment.id", index=True)
+    build_environment_id: int | None = Field(default=None, foreign_key="environment.id", index=True)  # its own modules'
     status: InstanceStatus = Field(default=InstanceStatus.CANDIDATE, sa_type=_enum(InstanceStatus), index=True)
     reject_reason: RejectReason | None = Field(default=None, sa_type=_enum(RejectReason), nullable=True)
     reject_detail: str = _text()

@@ -26,6 +26,7 @@ from swefactory.protocols import (
 )
 from swefactory.sandboxes.disk_budget import evict, evictable
 
+_SERVES = (col(TaskInstance.environment_id), col(TaskInstance.build_environment_id))
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.MULTILINE)
 
 
@@ -64,9 +65,13 @@ def reconcile(db: Session, sandbox: str, use: DiskUse, now: datetime | None = No
 
 
 def users(db: Session) -> dict[str, int]:
-    """How many task instances each environment serves, by its digest."""
-    counted = select(Environment.digest, func.count()).join(TaskInstance).group_by(Environment.digest)
-    return dict(db.exec(counted).all())
+    """How many task instances each environment serves, by its digest: with their tests, or to build their modules."""
+    found: dict[str, int] = {}
+    for serves in _SERVES:
+        counted = select(Environment.digest, func.count()).join(TaskInstance, serves == col(Environment.id))
+        for digest, n_instances in db.exec(counted.group_by(Environment.digest)):
+            found[digest] = found.get(digest, 0) + n_instances
+    return found
 
 
 def needed_now(db: Session) -> set[str]:
@@ -75,9 +80,12 @@ def needed_now(db: Session) -> set[str]:
     rollouts = doing.where(col(Job.stage).in_([StageName.ROLLOUT, StageName.GRADE]))
     instances = doing.where(col(Job.stage).in_([StageName.ENVIRONMENT, StageName.VALIDATION]))
     rolled = select(Rollout.task_instance_id).where(col(Rollout.id).in_(rollouts))
-    digests = select(Environment.digest).join(TaskInstance)
-    found = digests.where(col(TaskInstance.id).in_(instances) | col(TaskInstance.id).in_(rolled))
-    return set(db.exec(found))
+    found: set[str] = set()
+    for serves in _SERVES:
+        digests = select(Environment.digest).join(TaskInstance, serves == col(Environment.id))
+        wanted = col(TaskInstance.id).in_(instances) | col(TaskInstance.id).in_(rolled)
+        found |= set(db.exec(digests.where(wanted)))
+    return found
 
 
 def prune(

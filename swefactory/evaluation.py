@@ -23,6 +23,7 @@ from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.grading import Conditions
 from swefactory.model_patches import PatchUnreadable, RestrictedPatch, restrict
+from swefactory.own_extensions import lay_extensions, limits_of
 from swefactory.protocols import (
     INPUTS_DIR,
     PYTHON,
@@ -39,7 +40,7 @@ from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
 from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
 from swefactory.runners import PYTEST, program, scripts
-from swefactory.sandboxes.extensions import ExtensionBuild, build_extensions
+from swefactory.sandboxes.extensions import ExtensionsFailed
 from swefactory.stability import CLOCK_SHIFT_S, LOW_CPUS, SHIFTED_ZONE
 
 INPUTS = Path(__file__).parent / "inputs"
@@ -159,31 +160,11 @@ def _extend(
 ) -> TestRunResult | None:
     """Builds the extension modules of exactly these sources, patches applied, and lays them beside. Sources that do not
     compile are a run in which no test passed: a patch is to blame, for the environment stage has built the base."""
-    build = ExtensionBuild(
-        environment=environment,
-        tree=checkout,
-        source_roots=spec.layout.source_roots,
-        env=spec.environment_variables,
-        limits=limits_of(services.settings),
-        timeout_s=services.settings.build_timeout_s,
-        label=services.label,
-    )
     try:
-        build_extensions(services.sandboxes, build, services.settings.cache_dir).lay_over(checkout)
-    except Rejected as verdict:
-        return TestRunResult(RunStatus.COMPLETED, spec.order, verdict.detail, log=verdict.detail.encode())
+        lay_extensions(services, environment, spec.layout, spec.environment_variables, checkout)
+    except ExtensionsFailed as failed:
+        return TestRunResult(RunStatus.COMPLETED, spec.order, failed.detail, log=failed.log.encode())
     return None
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The bounds of a sandbox that the settings ask for."""
-    return Limits(
-        memory_bytes=settings.sandbox_memory_bytes,
-        n_processes=settings.sandbox_processes,
-        n_cpus=settings.sandbox_cpus,
-        disk_bytes=settings.sandbox_disk_bytes,
-        output_bytes=settings.log_cap_bytes,
-    )
 
 
 def _limits(settings: Settings, spec: EvaluationSpec) -> Limits:

@@ -23,6 +23,7 @@ _DOCS_STEMS = frozenset((
     "license", "news", "notice", "readme", "release-notes", "thanks",
 ))  # fmt: skip
 _PYTHON_SUFFIXES = frozenset((".py", ".pyx", ".pxd", ".pxi"))
+_EXTENSION_SUFFIXES = frozenset((".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx"))
 _MODULE = re.compile(r"[Tt]ests?(?:[_A-Z].*|\d*)|.+_tests?")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
@@ -89,6 +90,11 @@ def is_docs(path: str) -> bool:
 def is_python(path: str) -> bool:
     """Whether it is Python code that runs; stubs do not."""
     return PurePosixPath(path).suffix.lower() in _PYTHON_SUFFIXES
+
+
+def is_extension_source(path: str) -> bool:
+    """Whether an extension module is compiled from such a file; Cython's count as Python."""
+    return PurePosixPath(path).suffix.lower() in _EXTENSION_SUFFIXES
 
 
 def kind_of(path: str) -> FileKind:

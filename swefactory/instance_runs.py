@@ -29,6 +29,16 @@ class RunServices(EvaluationServices, Protocol):
 
 
 @dataclass(frozen=True)
+class EnvironmentFacts:
+    """An environment as the catalog holds it."""
+
+    digest: str
+    python_version: str
+    lock_digest: str
+    system_packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EvaluatedInstance:
     """A task instance with all that an evaluation of it needs."""
 
@@ -49,6 +59,7 @@ class EvaluatedInstance:
     pass_to_pass: tuple[str, ...] = ()
     test_command: tuple[str, ...] = PYTEST
     tier: Tier | None = None  # of its next validation; None: the setting's
+    build: EnvironmentFacts | None = None  # what builds its own extension modules
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,15 @@ def load_instance(session: Session, task_instance_id: int) -> EvaluatedInstance:
         pass_to_pass=tuple(instance.pass_to_pass),
         test_command=tuple(instance.test_command) or PYTEST,
         tier=instance.tier,
+        build=_build_facts(session, instance),
     )
+
+
+def _build_facts(session: Session, instance: TaskInstance) -> EnvironmentFacts | None:
+    if instance.build_environment_id is None:
+        return None
+    found = session.get_one(Environment, instance.build_environment_id)
+    return EnvironmentFacts(found.digest, found.python_version, found.lock_digest, tuple(found.system_packages))
 
 
 def layout_from(project: Mapping[str, Any]) -> ProjectLayout:
@@ -97,6 +116,8 @@ def layout_from(project: Mapping[str, Any]) -> ProjectLayout:
         entry_points=project["entry_points"],
         requires=tuple(project["requires"]),
         generated_files=project.get("generated_files", {}),
+        folder=project.get("folder", "."),
+        neighbours=project.get("neighbours", {}),
     )
 
 
@@ -115,8 +136,14 @@ def base_evaluation(services: RunServices, instance: EvaluatedInstance) -> tuple
         timeout_s=services.settings.test_timeout_s,
         environment_variables=instance.environment_variables,
         test_command=instance.test_command,
+        build=_build_spec(services, instance.build) if instance.build else None,
     )
     return spec, lock
+
+
+def _build_spec(services: RunServices, facts: EnvironmentFacts) -> EnvironmentSpec:
+    lock = services.artifacts.get(facts.lock_digest).decode()
+    return EnvironmentSpec(facts.digest, facts.python_version, lock, facts.system_packages)
 
 
 def stored(services: RunServices, state: RunState, result: TestRunResult) -> StoredRun:

@@ -47,7 +47,7 @@ def audit(services: EvaluationServices, spec: EvaluationSpec, patch: str) -> Lea
     with services.checkouts.scratch() as name:
         sandbox_spec, _ = prepare(services, Path(name), spec)
         with services.sandboxes.open(sandbox_spec) as sandbox:
-            answer = _ask(sandbox, spec.layout.name, lines)
+            answer = _ask(sandbox, spec.layout.name, spec.layout.neighbours, lines)
     if answer.findings and not any(_is_ours(place, services) for place, _ in answer.findings):
         place, text = answer.findings[0]
         raise InfrastructureError(
@@ -62,9 +62,9 @@ def _is_ours(place: str, services: EvaluationServices) -> bool:
     return services.sandboxes.name != "namespace" or place.startswith(_OURS)
 
 
-def _ask(sandbox: Sandbox, name: str, lines: Iterable[str]) -> _Answer:
+def _ask(sandbox: Sandbox, name: str, neighbours: Iterable[str], lines: Iterable[str]) -> _Answer:
     request = {
-        "checkout": CHECKOUT_DIR, "environment": ENVIRONMENT_DIR, "project": PROJECT_DIR, "names": [name],
+        "checkout": CHECKOUT_DIR, "environment": ENVIRONMENT_DIR, "project": PROJECT_DIR, "names": [name, *neighbours],
         "lines": list(lines),
     }  # fmt: skip
     script = (INPUTS / "swefactory_audit.py").read_text(encoding="utf-8")

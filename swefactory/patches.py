@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from unidiff.errors import UnidiffParseError
 from unidiff.patch import PatchSet
 
-from swefactory.file_kinds import FileKind, is_docs, is_python, is_test_path
+from swefactory.file_kinds import FileKind, is_docs, is_extension_source, is_python, is_test_path
 
 _WHOLE_BINARY = re.compile(
     r"GIT binary patch\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n(?:literal|delta) \d+\n(?:[A-Za-z]\S+\n)*\n\Z"
@@ -69,8 +69,9 @@ class SplitPatch:
 
     @property
     def changes_python(self) -> bool:
-        """Whether Python code outside the tests and docs changes."""
-        return any(self._kind(p) is FileKind.SOURCE and is_python(p) for c in self.files for p in c.paths)
+        """Whether Python code outside the tests and docs changes, or what an extension module is compiled from."""
+        paths = [path for change in self.files for path in change.paths]
+        return any(self._kind(p) is FileKind.SOURCE and (is_python(p) or is_extension_source(p)) for p in paths)
 
     def _kind(self, path: str) -> FileKind:
         if path in self.tests:

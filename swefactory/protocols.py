@@ -181,6 +181,8 @@ class ProjectLayout:
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # group -> name -> "module:attr"
     requires: tuple[str, ...] = ()  # its declared run-time requirements, for the metadata
     generated_files: Mapping[str, str] = field(default_factory=dict)  # path -> text a build would write into the tree
+    folder: str = "."  # where the project is in the checkout: its setup.py and pyproject.toml
+    neighbours: Mapping[str, str] = field(default_factory=dict)  # name -> version: the repository's others it needs
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,8 @@ class Recipe:
     always: tuple[str, ...] = ()  # those of `requirements` that come whatever rungs hold
     attempts: tuple[Attempt, ...] = ()  # rungs and repairs tried, in order
     build_packages: tuple[str, ...] = ()  # system packages that only a build from source needs
+    compiled: str = ""  # what asks for a compiler: "ext_modules in setup.py"; empty: the project is pure Python
+    build_requirements: tuple[str, ...] = ()  # PEP 508, sorted: what builds its extension modules; empty: nothing does
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The smoke test of an environment: in a sealed sandbox the package imports and the test files collect.
 
+    extensions the project's own extension modules, if any, are built: after the fix, and at the base commit
     import     every package of the project, on base + patch + test_patch
     pytest     pytest starts, where it runs the tests
     collect    the candidate's test files, as an evaluation would collect them
@@ -11,11 +12,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from swefactory.evaluation import INPUTS, EvaluationServices, limits_of
+from swefactory.evaluation import INPUTS, EvaluationServices
+from swefactory.own_extensions import lay_extensions, limits_of
 from swefactory.protocols import INPUTS_DIR, PYTHON, CommandResult, EnvironmentSpec, Recipe, Sandbox, SandboxSpec
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import import_names, write_project
 from swefactory.runners import program, uses_pytest
+from swefactory.sandboxes.extensions import Extensions, ExtensionsFailed
+from swefactory.trees import copy_tree
 
 _COLLECT = f"{INPUTS_DIR}/swefactory_collect.py"
 _NO_TESTS = 5  # pytest's exit code; whether that matters is validation's to say
@@ -43,25 +47,54 @@ class Complaint:
         return "\n".join(self.text.strip().splitlines()[-_TAIL_LINES:])
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What a smoke test found: None when all steps work. `modules` are the extension modules that were built, `log`
+    what their build said where it ran now."""
+
+    complaint: Complaint | None
+    modules: tuple[str, ...] = ()
+    log: str = ""
+
+
 def smoke(
-    services: EvaluationServices, spec: EnvironmentSpec, recipe: Recipe, checkout: Path, test_files: tuple[str, ...]
-) -> Complaint | None:
-    """None when all steps work. `checkout` holds the tree after the fix, and is given its generated files."""
-    names = import_names(checkout, recipe.layout)
-    files = [path for path in test_files if (checkout / path).is_file() and path.endswith(".py")]
-    write_generated(recipe.layout, checkout)
-    with services.checkouts.scratch() as folder:
-        write_project(recipe.layout, Path(folder))
-        opened = SandboxSpec(
-            spec,
-            checkout,
-            project=Path(folder),
-            inputs=INPUTS,
-            limits=limits_of(services.settings),
-            label=services.label,
-        )
+    services: EvaluationServices,
+    spec: EnvironmentSpec,
+    recipe: Recipe,
+    trees: tuple[Path, Path],
+    test_files: tuple[str, ...],
+    build: EnvironmentSpec | None = None,
+) -> Tried:
+    """`trees` are the base commit's and the one after the fix; neither is written to. `build` builds the
+    project's own extension modules; None where they are left out or there are none."""
+    base, after = trees
+    names = import_names(after, recipe.layout)
+    files = [path for path in test_files if (after / path).is_file() and path.endswith(".py")]
+    with services.checkouts.scratch() as name:
+        checkout, project = Path(name) / "checkout", Path(name) / "project"
+        try:
+            made = _checkout(services, recipe, after, checkout, build)
+            if build is not None:
+                _checkout(services, recipe, base, Path(name) / "base", build)
+        except ExtensionsFailed as failed:
+            return Tried(Complaint("extensions", failed.how, failed.log.encode()))
+        write_project(recipe.layout, project)
+        limits = limits_of(services.settings)
+        opened = SandboxSpec(spec, checkout, project=project, inputs=INPUTS, limits=limits, label=services.label)
         with services.sandboxes.open(opened) as sandbox:
-            return _steps(sandbox, recipe, names, files)
+            return Tried(_steps(sandbox, recipe, names, files), tuple(sorted(made.files)), made.log)
+
+
+def _checkout(
+    services: EvaluationServices, recipe: Recipe, tree: Path, checkout: Path, build: EnvironmentSpec | None
+) -> Extensions:
+    """A copy of the tree with its generated files and extension modules. Raises ExtensionsFailed."""
+    checkout.mkdir()
+    copy_tree(tree, checkout)
+    write_generated(recipe.layout, checkout)
+    if build is None:
+        return Extensions({})
+    return lay_extensions(services, build, recipe.layout, recipe.environment_variables, checkout)
 
 
 def _steps(sandbox: Sandbox, recipe: Recipe, names: tuple[str, ...], files: list[str]) -> Complaint | None:

@@ -1,8 +1,11 @@
 """Makes a recipe stand: resolved, built, smoke-tested, and repaired as long as a named repair answers what fails.
 
-    climb the ladder ─► materialise ─► smoke test ─► Standing
-          ▲                                 │ recipes.smoke_repairs, then the fix's own requirements
-          └─────────────────────────────────┘
+    climb the ladder ─► materialise ─► build environment ─► smoke test ─► Standing
+          ▲                                                     │ recipes.smoke_repairs, then the fix's own requirements
+          └─────────────────────────────────────────────────────┘
+
+Where the project's own extension modules cannot be built, the smoke test tells whether it works without: then it stands
+so, by the repair `without_extensions`, and what the build said is kept.
 
 One property: what does not stand says which step failed, keeps that step's whole log, and what was tried before.
 """
@@ -14,12 +17,13 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from db.models import RejectReason
+from swefactory.build_environments import BuildEnvironment, build_environment
 from swefactory.errors import Rejected
 from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
 from swefactory.recipes.files import read_text
 from swefactory.recipes.imports import needed_by
 from swefactory.recipes.ladder import Climbed, LadderFailed, climb
-from swefactory.recipes.lock import package_names, spec_of
+from swefactory.recipes.lock import Locked, Unresolved, package_names, spec_of
 from swefactory.recipes.python import detect
 from swefactory.recipes.smoke_repairs import REPAIRS, repaired, with_requirements
 from swefactory.runners import UNITTEST, uses_pytest
@@ -27,13 +31,17 @@ from swefactory.smoke import Complaint, smoke
 from swefactory.stage import Services
 
 _MAX_SMOKE_REPAIRS = 5
+_DETAIL = 400
 _LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
+_OF_EXTENSIONS = frozenset(("build requirements", "extensions"))
 # Attempts that outlive a climb, which writes its own anew.
 _OURS = frozenset(
     (*(repair.name for repair in REPAIRS), "older_python", "fix_requirements", "unittest_runner", "test imports")
 )
 _REASONS = {
     "resolve": RejectReason.DEPENDENCIES_UNRESOLVABLE,
+    "build requirements": RejectReason.DEPENDENCIES_UNRESOLVABLE,
+    "extensions": RejectReason.BUILD_FAILED,
     "build": RejectReason.BUILD_FAILED,
     "import": RejectReason.BUILD_FAILED,
     "pytest": RejectReason.BUILD_FAILED,
@@ -48,32 +56,38 @@ class Standing:
     climbed: Climbed
     spec: EnvironmentSpec
     materialised: Materialised
+    build: BuildEnvironment | None = None  # what builds the project's own extension modules
+    logs: tuple[ArtifactRef, ...] = ()  # kept of what went wrong on the way
 
 
 @dataclass(frozen=True)
 class _Subject:
     instance_id: str
     test_files: tuple[str, ...]
+    base: Path
+    after: Path
 
 
-def stand(services: Services, instance_id: str, test_files: tuple[str, ...], after: Path, recipe: Recipe) -> Standing:
-    """Resolves, builds and tries the recipe, repaired where a named repair answers what fails. `after` holds the tree
-    after the fix, with its tests. Raises EnvironmentRejected."""
-    subject = _Subject(instance_id, test_files)
+def stand(
+    services: Services, instance_id: str, test_files: tuple[str, ...], trees: tuple[Path, Path], recipe: Recipe
+) -> Standing:
+    """Resolves, builds and tries the recipe, repaired where a named repair answers what fails. `trees` are the base
+    commit's and the one after the fix, with its tests. Raises EnvironmentRejected."""
+    subject = _Subject(instance_id, test_files, *trees)
     climbed = _climb(services, subject, recipe)
-    climbed = _with_test_imports(services, subject, after, climbed)
+    climbed = _with_test_imports(services, subject, subject.after, climbed)
     n_repairs = 0
     while True:
-        spec = spec_of(climbed.recipe, climbed.locked)
-        made, complaint = _tried(services, subject, after, climbed, spec)
-        if made is not None and complaint is None:
-            return Standing(climbed, spec, made)
-        assert complaint is not None
-        better = repaired(climbed.recipe, complaint.text, package_names(climbed.locked.text))
-        better = better or _as_the_fix_asks(services, after, climbed.recipe) or _by_unittest(climbed.recipe, complaint)
+        found = _tried(services, subject, climbed)
+        if isinstance(found, Standing):
+            return found
+        better = repaired(climbed.recipe, found.text, package_names(climbed.locked.text))
+        if better is None and (without := _without_extensions(services, subject, climbed, found)):
+            return without
+        better = better or _as_the_fix_asks(subject, climbed.recipe) or _by_unittest(climbed.recipe, found)
         if better is None or n_repairs == _MAX_SMOKE_REPAIRS:
-            raise _rejected(services, subject, climbed.recipe, complaint)
-        climbed, n_repairs = _climb_again(services, subject, better, complaint), n_repairs + 1
+            raise _rejected(services, subject, climbed.recipe, found)
+        climbed, n_repairs = _climb_again(services, subject, better, found), n_repairs + 1
 
 
 def _by_unittest(recipe: Recipe, complaint: Complaint) -> Recipe | None:
@@ -93,13 +107,15 @@ def _by_unittest(recipe: Recipe, complaint: Complaint) -> Recipe | None:
     )
 
 
-def _as_the_fix_asks(services: Services, after: Path, recipe: Recipe) -> Recipe | None:
+def _as_the_fix_asks(subject: _Subject, recipe: Recipe) -> Recipe | None:
     """The recipe with the requirements that stand after the fix, when it changes them: its tests were written with
     those. Both states then run with them, as they would for the fix's author. None when it does not, or was tried."""
     if any(attempt.name == "fix_requirements" for attempt in recipe.attempts):
         return None
     try:
-        theirs = detect(after, as_of=recipe.as_of, pythons=(recipe.python_version,))
+        theirs = detect(
+            subject.after, as_of=recipe.as_of, pythons=(recipe.python_version,), test_files=subject.test_files
+        )
     except Rejected:
         return None  # the fix leaves the project unreadable: the complaint at hand says more
     ours = {line for rung in recipe.rungs for line in rung.requirements} | {*recipe.always}
@@ -118,17 +134,72 @@ def _as_the_fix_asks(services: Services, after: Path, recipe: Recipe) -> Recipe 
     )
 
 
-def _tried(
-    services: Services, subject: _Subject, after: Path, climbed: Climbed, spec: EnvironmentSpec
-) -> tuple[Materialised | None, Complaint | None]:
-    """The environment made and the complaint of its smoke test; a build that fails is a complaint of its own."""
+def _tried(services: Services, subject: _Subject, climbed: Climbed) -> Standing | Complaint:
+    """The environment made and its smoke test passed, or its complaint; a failed build is a complaint of its own."""
+    spec = spec_of(climbed.recipe, climbed.locked)
     try:
         made = services.sandboxes.materialise(spec)
     except Rejected as verdict:
         if verdict.reason is not RejectReason.BUILD_FAILED:
             raise
-        return None, Complaint("build", "the environment cannot be built", verdict.detail.encode())
-    return made, smoke(services, spec, climbed.recipe, after, subject.test_files)
+        return Complaint("build", "the environment cannot be built", verdict.detail.encode())
+    build = _building(services, climbed)
+    if isinstance(build, Complaint):
+        return build
+    trees = (subject.base, subject.after)
+    tried = smoke(services, spec, climbed.recipe, trees, subject.test_files, build.spec if build else None)
+    if tried.complaint is not None:
+        return tried.complaint
+    if build is not None and not tried.modules:
+        return _recorded(services, Standing(climbed, spec, made), tried.log.encode(), "the build leaves no module")
+    return Standing(climbed, spec, made, build)
+
+
+def _building(services: Services, climbed: Climbed) -> BuildEnvironment | Complaint | None:
+    """What builds the project's own extension modules, made."""
+    try:
+        return build_environment(services, climbed.recipe, climbed.locked.text)
+    except Unresolved as unresolved:
+        return Complaint("build requirements", unresolved.detail, unresolved.log.encode())
+    except Rejected as verdict:
+        if verdict.reason is not RejectReason.BUILD_FAILED:
+            raise
+        how = "the environment of the build requirements cannot be built"
+        return Complaint("build requirements", how, verdict.detail.encode())
+
+
+def _without_extensions(
+    services: Services, subject: _Subject, climbed: Climbed, complaint: Complaint
+) -> Standing | None:
+    """The same without the project's own extension modules, where these alone fail: what setup.py
+    says of them is no proof."""
+    if complaint.step not in _OF_EXTENSIONS:
+        return None
+    plain = replace(climbed, recipe=replace(climbed.recipe, build_requirements=()))
+    found = _tried(services, subject, plain)
+    if not isinstance(found, Standing):
+        return None
+    return _recorded(services, found, complaint.log, (complaint.tail.splitlines() or [complaint.how])[-1])
+
+
+def _recorded(services: Services, standing: Standing, log: bytes, why: str) -> Standing:
+    """Writes down that the extension modules are left out; the build's log is kept."""
+    kept = services.artifacts.put(log, _LOG_MEDIA_TYPE) if log else None
+    detail = f"{why}; its log: {kept.digest}" if kept else why
+    attempt = Attempt("repair", "without_extensions", worked=True, detail=detail[-_DETAIL:])
+    recipe = standing.climbed.recipe
+    recipe = replace(
+        recipe,
+        build_requirements=(),
+        repairs=(*recipe.repairs, attempt.name),
+        attempts=(*recipe.attempts, attempt),
+    )
+    climbed = replace(standing.climbed, recipe=recipe, locked=_noted(standing.climbed.locked, attempt.name))
+    return replace(standing, climbed=climbed, build=None, logs=(*standing.logs, *([kept] if kept else [])))
+
+
+def _noted(locked: Locked, repair: str) -> Locked:
+    return replace(locked, repairs=(*locked.repairs, repair))
 
 
 def _climb(services: Services, subject: _Subject, recipe: Recipe) -> Climbed:
@@ -171,7 +242,11 @@ class EnvironmentRejected(Rejected):
 def _rejected(services: Services, subject: _Subject, recipe: Recipe, complaint: Complaint) -> EnvironmentRejected:
     log = services.artifacts.put(complaint.log, _LOG_MEDIA_TYPE)
     same = complaint.how.strip() == complaint.tail.strip()
-    said = complaint.how if same or complaint.step == "resolve" else f"{complaint.how}\n{complaint.tail}"
+    said = (
+        complaint.how
+        if same or complaint.step in ("resolve", "build requirements")
+        else f"{complaint.how}\n{complaint.tail}"
+    )
     detail = f"{subject.instance_id} has no environment: step {complaint.step}: {said}\nthe whole log: {log.digest}"
     return EnvironmentRejected(_REASONS[complaint.step], detail, recipe, complaint.step, log, complaint.text)
 

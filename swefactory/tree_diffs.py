@@ -39,14 +39,15 @@ class TreeDiff:
     note: str = ""
 
 
-def remember(checkout: Path, inputs: Path) -> str:
-    """Writes into `inputs` what `take` needs to compare with the tree at `checkout`; returns the tree's id."""
+def remember(checkout: Path, inputs: Path, litter: Sequence[str] = ()) -> str:
+    """Writes into `inputs` what `take` needs to compare with the tree at `checkout`; returns the tree's id. `litter`
+    are further patterns of what is left behind there, as in a .gitignore."""
     run_git(inputs, "init", "--quiet", "--template=", "--initial-branch=main", ".")
     git_folder = inputs / _GIT_FOLDER
     (inputs / ".git").rename(git_folder)
     (git_folder / "info").mkdir(exist_ok=True)
     (git_folder / "info" / "attributes").write_text(_ATTRIBUTES)
-    (git_folder / "info" / "exclude").write_text("\n".join((*_LITTER, "")))
+    (git_folder / "info" / "exclude").write_text("\n".join((*_LITTER, *litter, "")))
     (inputs / _BINARY_ATTRIBUTES).write_text("* -diff\n")
     where = (f"--git-dir={git_folder}", f"--work-tree={checkout}")
     run_git(checkout, *where, "add", "--all", "--force")

@@ -10,7 +10,8 @@ import pytest
 from db.models import Outcome, RejectReason, RunStatus
 from swefactory.checkouts import run_git
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.evaluation import EvaluationSpec, evaluate, installed_modules, limits_of, restricted
+from swefactory.evaluation import EvaluationSpec, evaluate, installed_modules, restricted
+from swefactory.own_extensions import limits_of
 from swefactory.protocols import CommandResult, ProjectLayout, Sandbox, SandboxSpec
 from tests.fake_sandbox import HERE, HostBackend, diff_of, host_services, write_tree
 

@@ -43,6 +43,11 @@ def test_tests_and_source_part_and_nothing_is_lost() -> None:
     assert split.changes_python
 
 
+@pytest.mark.parametrize(("path", "is_code"), [("pkg/_speed.c", True), ("tests/helper.c", False), ("a.json", False)])
+def test_what_an_extension_module_is_compiled_from_is_code(path: str, is_code: bool) -> None:
+    assert split_of(TEXT.replace("src/x.py", path) + TESTS).changes_python is is_code
+
+
 def test_an_empty_diff_has_two_empty_halves() -> None:
     split = split_of("")
     assert (split.patch, split.test_patch, split.files, split.changes_python) == ("", "", (), False)

@@ -12,6 +12,7 @@ from uv import find_uv_bin
 
 from db.models import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
+from swefactory.inputs.swefactory_plugin import OUR_ARGUMENTS
 from swefactory.protocols import EnvironmentSpec, ProjectLayout
 from tests.fake_sandbox import HERE, HostBackend, host_services, pytest_alone, write_tree
 
@@ -343,3 +344,8 @@ def test_path(): assert sys.path.index(os.getcwd()) < 2 and not any(p.endswith("
 """
     result = run_in(pytest_alone(), tmp_path, {"tests/test_calc.py": code}, order="default")
     assert set(short(result).values()) == {Outcome.PASSED}, result.outcomes
+
+
+def test_no_test_file_follows_a_setting_which_pytest_before_3_5_would_take_it_for() -> None:
+    ours = OUR_ARGUMENTS
+    assert all(ours[n + 2].startswith("-") for n, argument in enumerate(ours) if argument == "-o")

@@ -85,7 +85,9 @@ def test_when_the_project_itself_cannot_be_had_every_try_is_in_the_verdict(run_u
 
 # ---------------------------------------------------------------- repairs of what stands but does not work
 
-# What Python, pytest and the loader say, word for word, when they are provoked.
+# Word for word as provoked: NO_MARKER (pytest, its two telling lines). Shortened: NO_MODULE (pytest; without its hint
+# and importlib's frames, the module's name left open). Written in the tools' wording, not provoked: NO_LIBRARY (the
+# loader) and NO_HEADER (gcc and setuptools, without gcc's quotation).
 NO_MODULE = """ImportError while importing test module '/testbed/tests/test_a.py'.
 Traceback:
 tests/test_a.py:1: in <module>
@@ -133,6 +135,8 @@ def test_the_project_itself_is_never_a_missing_module() -> None:
     assert repaired(asked, NO_MODULE.format("cachetools", "cachetools"), ("idna",)) is None
 
 
+# Word for word from Python 3.12 (imp, ImpImporter) and 3.10 (Mapping, with another path); the one about use_2to3 is
+# written in setuptools' wording, not provoked.
 @pytest.mark.parametrize(
     "log",
     [

@@ -5,13 +5,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from swefactory.checkouts import run_git
-from swefactory.protocols import ProjectLayout
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes.generated_files import generated_files, write_generated
 from swefactory.recipes.layout import import_names, write_project
 from swefactory.recipes.python import detect
@@ -204,3 +205,52 @@ def test_a_generated_file_never_takes_the_place_of_one_nor_leaves_the_tree(tmp_p
     write_generated(ProjectLayout("pkg", "1", generated_files={"pkg/v.py": "no", "link/out.py": "no"}), tree)
     assert (tree / "pkg/v.py").read_text() == "kept"
     assert not (tmp_path / "out.py").exists()
+
+
+# ---------------------------------------------------------------- a project below the root
+
+JSON = {
+    "libs/json/pyproject.toml": (
+        '[project]\nname = "acme-json"\nversion = "2.1"\ndependencies = ["idna"]\n'
+        '[tool.setuptools_scm]\nwrite_to = "acme_json/_version.py"\n'
+    ),
+    "libs/json/acme_json/__init__.py": "",
+    "libs/core/setup.py": "from setuptools import setup\nsetup(name='acme-core', version='1')\n",
+    "requirements-dev.txt": "pytest>=7\npretend\n",
+}
+
+
+def below(folder: Path, files: Mapping[str, str], *tests: str) -> Recipe:
+    return detect(write_tree(folder, files), as_of=datetime(2022, 6, 1, tzinfo=UTC), pythons=("3.9",), test_files=tests)
+
+
+def test_the_project_above_the_tests_is_read_where_the_root_is_none(tmp_path: Path) -> None:
+    found = below(tmp_path, JSON, "libs/json/tests/test_a.py", "libs/json/tests/test_b.py", "libs/core/test_c.py")
+    assert (found.layout.name, found.layout.version, found.layout.folder) == ("acme-json", "2.1", "libs/json")
+    assert found.layout.source_roots == ("libs/json",)
+    assert list(found.layout.generated_files) == ["libs/json/acme_json/_version.py"]
+    assert found.requirements == ("idna", "pretend", "pytest>=7"), "with the requirements file of the root"
+
+
+def test_the_projects_it_requires_of_the_same_repository_come_from_the_checkout(tmp_path: Path) -> None:
+    poetry = '[tool.poetry]\nname = "acme-http"\nversion = "1"\n[tool.poetry.dependencies]\nidna = "*"\n'
+    files = {**JSON, "libs/http/pyproject.toml": poetry + 'acme-json = {path = "../json", develop = true}\n'}
+    files["libs/json/pyproject.toml"] = JSON["libs/json/pyproject.toml"].replace('"idna"', '"acme-core>=1", "six"')
+    found = below(tmp_path, files, "libs/http/tests/test_a.py")
+    assert found.layout.source_roots == ("libs/http", "libs/json", "libs/core")
+    assert found.requirements == ("idna", "pretend", "pytest>=7", "six")
+    write_project(found.layout, tmp_path / "project")
+    stated = (tmp_path / "project" / "acme_core-1.dist-info" / "METADATA").read_text()
+    assert "Name: acme-core\nVersion: 1\n" in stated
+
+
+def test_a_single_project_below_the_root_is_the_one(tmp_path: Path) -> None:
+    files = {"python/setup.cfg": "[metadata]\nname = acme\n[options]\npackage_dir =\n  = src\n"}
+    files |= {"python/src/acme/__init__.py": "", "docs/setup.py": "", "pyproject.toml": "[tool.black]\n"}
+    found = below(tmp_path, files, "tests/test_a.py")
+    assert (found.layout.name, found.layout.source_roots) == ("acme", ("python/src",))
+
+
+def test_a_project_at_the_root_is_not_left_for_one_below(tmp_path: Path) -> None:
+    files = {**JSON, "pyproject.toml": '[project]\nname = "acme"\nversion = "3"\n'}
+    assert below(tmp_path, files, "libs/json/tests/test_a.py").layout.name == "acme"

@@ -10,7 +10,8 @@ import pytest
 from db.models import RejectReason
 from swefactory.errors import Rejected
 from swefactory.recipes.ci_files import read_jobs
-from swefactory.recipes.python import detect
+from swefactory.recipes.compiled import build_needs
+from swefactory.recipes.python import detect, read_declared
 from tests.fake_environments import write_tree
 
 ALL = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
@@ -111,33 +112,53 @@ def test_a_folder_without_python_is_no_project(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "files",
+    ("files", "compiled", "needs"),
     [
-        {
-            "setup.py": "from setuptools import setup, Extension\nsetup(name='x', ext_modules=[Extension('x', ['x.c'])])\n"
-        },
-        {
-            "setup.py": "from Cython.Build import cythonize\nfrom setuptools import setup\nsetup(ext_modules=cythonize('x.pyx'))\n"
-        },
-        {
-            "pyproject.toml": '[build-system]\nrequires = ["maturin>=1"]\nbuild-backend = "maturin"\n[project]\nname = "x"\n'
-        },
-        {"setup.py": "from setuptools import setup\nsetup(name='x', cffi_modules=['b.py:f'])\n"},
+        (
+            {"setup.py": "from setuptools import setup, Extension\nsetup(ext_modules=[Extension('x', ['x.c'])])\n"},
+            "ext_modules in setup.py",
+            {"setuptools": "builds setup.py", "wheel": "builds setup.py"},
+        ),
+        (
+            {
+                "setup.py": "try:\n    from Cython.Build import cythonize\nexcept ImportError:\n    pass\n"
+                "from setuptools import setup\nsetup(ext_modules=cythonize('x.pyx'))\n",
+                "pyproject.toml": '[build-system]\nrequires = [\n  "setuptools>=40",\n  "numpy==1.13.3"\n]\n',
+            },
+            "ext_modules in setup.py",
+            {
+                "cython": "imported by setup.py:2", "numpy==1.13.3": "pyproject.toml:4 requires",
+                "setuptools>=40": "pyproject.toml:3 requires", "wheel": "builds setup.py",
+            },
+        ),
+        (
+            {"pyproject.toml": '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'},
+            "build backend mesonpy",
+            {
+                "meson": "asked for by meson-python", "meson-python": "pyproject.toml:2 requires",
+                "ninja": "asked for by meson-python",
+            },
+        ),
+        (
+            {"setup.py": "from setuptools import setup\nsetup(setup_requires=['cffi>1'], cffi_modules=['b.py:f'])\n"},
+            "ext_modules in setup.py",
+            {"cffi>1": "setup.py:2 setup_requires", "setuptools": "builds setup.py", "wheel": "builds setup.py"},
+        ),
+        (
+            {"pyproject.toml": '[build-system]\nrequires = ["poetry-core"]\n[tool.poetry.build]\nscript = "b.py"\n'},
+            "build script of poetry",
+            {"poetry-core": "pyproject.toml:2 requires"},
+        ),
+        ({"setup.py": "from setuptools import setup\nsetup(name='x')\n"}, "", {}),
     ],
-)
-def test_compiled_extensions_are_refused_by_name(tmp_path: Path, files: dict[str, str]) -> None:
+)  # fmt: skip
+def test_what_builds_a_projects_own_extensions_is_told_with_its_place(
+    tmp_path: Path, files: dict[str, str], compiled: str, needs: dict[str, str]
+) -> None:
     write_tree(tmp_path, files)
-    with pytest.raises(Rejected, match="compiled extension modules are not built yet") as caught:
-        chosen(tmp_path)
-    assert caught.value.reason is RejectReason.BUILD_FAILED
-
-
-def test_an_optional_extension_is_no_obstacle(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"setup.py": (
-        "from setuptools import setup, Extension\n"
-        "setup(name='x', ext_modules=[Extension('x._fast', ['x.c'], optional=True)])\n"
-    )})  # fmt: skip
-    assert chosen(tmp_path)[0] == "3.10"
+    found = read_declared(tmp_path)
+    assert found.compiled == compiled
+    assert build_needs(tmp_path, found) == needs
 
 
 def test_hostile_files_say_nothing_and_run_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from db.engine import session
 from db.models import Environment, EnvironmentBuild, TaskInstance
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import show, show_one
+from swefactory.environment_disk import users
 from swefactory.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Environments: what tests run in, and how it was decided.")
@@ -29,24 +30,19 @@ def list_(as_json: AsJson = False) -> None:
         .group_by(col(EnvironmentBuild.environment_id))
         .subquery()
     )
-    users = (
-        select(col(TaskInstance.environment_id), func.count().label("n"))
-        .group_by(col(TaskInstance.environment_id))
-        .subquery()
-    )
     statement = (
-        select(Environment, sizes.c.size_bytes, users.c.n)
+        select(Environment, sizes.c.size_bytes)
         .outerjoin(sizes, sizes.c.environment_id == col(Environment.id))
-        .outerjoin(users, users.c.environment_id == col(Environment.id))
         .order_by(col(Environment.id))
     )
     with catalog(settings()) as engine, session(engine) as db:
+        n_users = users(db)
         rows = [
             [
-                found.id, found.python_version, found.n_packages, n or 0, found.resolved_as_of,
+                found.id, found.python_version, found.n_packages, n_users.get(found.digest, 0), found.resolved_as_of,
                 None if size is None else round(size / 2**20, 1), found.digest.removeprefix("sha256:")[:12],
             ]
-            for found, size, n in db.exec(statement)
+            for found, size in db.exec(statement)
         ]  # fmt: skip
     show(columns, rows, as_json=as_json, empty="none yet; queue a repository and run")
 
@@ -67,6 +63,9 @@ def show_environment(subject: Subject, as_json: AsJson = False) -> None:
         facts["builds"] = [f"{b.sandbox} {b.locator} {b.size_bytes} bytes in {b.duration_s:.1f} s" for b in builds]
         facts["instances"] = list(
             db.exec(select(TaskInstance.instance_id).where(TaskInstance.environment_id == environment.id))
+        )
+        facts["builds the modules of"] = list(
+            db.exec(select(TaskInstance.instance_id).where(TaskInstance.build_environment_id == environment.id))
         )
     show_one(facts, as_json=as_json)
 
@@ -89,7 +88,17 @@ def explain(subject: Subject, as_json: AsJson = False) -> None:
                 f"no recipe is stored for {name}{f': {detail}' if detail else '; its job has not run yet'}"
             )
         rejected = instance.reject_detail if instance and instance.reject_reason else ""
-    show_one(recipe if as_json else explained(recipe, rejected), as_json=as_json)
+        build = _build_environment(db, instance)
+    show_one(recipe if as_json else explained(recipe, rejected, build), as_json=as_json)
+
+
+def _build_environment(db: Session, instance: TaskInstance | None) -> str:
+    """What builds the instance's own extension modules: number, digest, Python and packages."""
+    if instance is None or instance.build_environment_id is None:
+        return ""
+    found = db.get_one(Environment, instance.build_environment_id)
+    digest = found.digest.removeprefix("sha256:")[:12]
+    return f"{found.id} ({digest}): Python {found.python_version}, {found.n_packages} packages"
 
 
 def _found(db: Session, subject: str) -> tuple[Environment | None, TaskInstance | None]:
@@ -109,8 +118,8 @@ def _found(db: Session, subject: str) -> tuple[Environment | None, TaskInstance 
     raise UsageError(f"no instance and no environment {subject!r}; see `swefactory environment list`")
 
 
-def explained(recipe: Mapping[str, Any], rejected: str = "") -> dict[str, object]:
-    """The recipe as facts to print, each with where it came from."""
+def explained(recipe: Mapping[str, Any], rejected: str = "", build: str = "") -> dict[str, object]:
+    """The recipe as facts to print, each with where it came from; `build` is its build environment."""
     why, origins = recipe.get("why", {}), recipe.get("origins", {})
     rungs = recipe.get("rungs", [])
     used = {line for rung in rungs if not rung["is_fallback"] for line in rung["requirements"]}
@@ -120,6 +129,7 @@ def explained(recipe: Mapping[str, Any], rejected: str = "") -> dict[str, object
         "as of": recipe["as_of"],
         "considered": [f"{c['version']}  {c['origin']}: {c['verdict']}" for c in recipe.get("considered", [])],
         "version": why.get("version", ""),
+        "project folder": why.get("folder", ""),
         "source roots": why.get("source_roots", ""),
         "generated files": why.get("generated_files", ""),
         "always": _sourced(always, origins),
@@ -131,6 +141,9 @@ def explained(recipe: Mapping[str, Any], rejected: str = "") -> dict[str, object
         "constraints": f"{len(recipe['constraints'])} {why.get('constraints', '')}" if recipe["constraints"] else "",
         "tried": [_attempt(attempt) for attempt in recipe.get("attempts", [])],
         "system packages": _sourced(recipe["system_packages"], origins),
+        "extension modules": recipe.get("compiled", ""),
+        "built with": _sourced(recipe.get("build_requirements", []), origins),
+        "build environment": build,
         "only for builds": _sourced(recipe.get("build_packages", []), origins),
         "the project's test command": why.get("test_command", ""),
         "tests run by": f"{' '.join(recipe.get('test_command', []))}: {why['runner']}" if "runner" in why else "",

@@ -47,6 +47,8 @@ class Test_{name}(unittest.TestCase):
 """
 
 OUR_ARGUMENTS = [
+    # First, because pytest before 3.5 takes everything after it that is no option for a setting, test files too.
+    "-o", "cache_dir=" + os.path.join(os.environ.get("TMPDIR") or "/tmp", "swefactory-pytest-cache"),
     "--continue-on-collection-errors",  # a file that cannot be collected must not hide the others
     "--maxfail=0",  # takes back -x
     "-p", "no:randomly",  # the order is ours
@@ -54,7 +56,6 @@ OUR_ARGUMENTS = [
     "-p", "no:rerunfailures",  # a rerun hides a flaky test
     "-p", "no:flaky",
     "-p", "no:stepwise",
-    "-o", "cache_dir=" + os.path.join(os.environ.get("TMPDIR") or "/tmp", "swefactory-pytest-cache"),
 ]  # fmt: skip
 
 _MARKERS = ("flaky", "random_order")  # of the plugins above: --strict-markers must not refuse them

@@ -78,10 +78,17 @@ class Dependencies:
     why: Mapping[str, str]
 
 
-def choose(tree: Path, declared: Declared, tools: Iterable[tuple[str, TestTool]] = ()) -> Dependencies:
-    """Everything to install for the tests of the checkout at `tree`; `tools` are tox, nox and CI for its Python."""
+def choose(
+    tree: Path, declared: Declared, tools: Iterable[tuple[str, TestTool]] = (), above: Path | None = None
+) -> Dependencies:
+    """Everything to install for the tests of the project at `tree`; `tools` are tox, nox and CI for its Python. A
+    project in a subfolder shares the requirements files of the root `above` it."""
     always = _always(tree, declared)
-    rungs = _in_use(_rungs(tree, declared, dict(tools)), declared)
+    rungs = _rungs(tree, declared, dict(tools))
+    if above is not None:
+        shared = _rungs(above, Declared(name=declared.name, local=declared.local), {})
+        rungs += [replace(rung, name=f"{rung.name} of the root") for rung in shared]
+    rungs = list(_in_use(rungs))
     used = [rung for rung in rungs if not rung.is_fallback]
     origins = {line: origin for part in (*reversed(used), always) for line, origin in part.origins.items()}
     requirements = _unique(line for part in (always, *used) for line in part.requirements)
@@ -94,7 +101,7 @@ def choose(tree: Path, declared: Declared, tools: Iterable[tuple[str, TestTool]]
     why |= {"constraints": lock} if pins else {}
     constraints = _unique((*(line for part in used for line in part.constraints), *pins))
     return Dependencies(
-        tuple(sorted(requirements)), tuple(sorted(constraints)), origins, rungs, always.requirements, why
+        tuple(sorted(requirements)), tuple(sorted(constraints)), origins, tuple(rungs), always.requirements, why
     )
 
 
@@ -148,7 +155,7 @@ def _fallbacks(tree: Path, declared: Declared, ci: TestTool) -> list[Rung]:
     return [replace(rung, is_fallback=True) for rung in found]
 
 
-def _in_use(rungs: Iterable[Rung], declared: Declared) -> tuple[Rung, ...]:
+def _in_use(rungs: Iterable[Rung]) -> tuple[Rung, ...]:
     """Those with anything in them. Where no place named for tests names a test tool, the first fallback that does
     counts in its place, and the ones behind it with it when they are development lists."""
     named = [rung for rung in rungs if rung.requirements]

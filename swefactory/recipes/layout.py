@@ -1,6 +1,7 @@
 """How a checkout is made importable without a build: its layout, and static metadata that stands for an install.
 
     FOLDER/<name>-<version>.dist-info/{METADATA,RECORD,INSTALLER,entry_points.txt,top_level.txt}
+    FOLDER/<neighbour>-<version>.dist-info/METADATA     of the repository's other projects that it requires
     FOLDER/project.pth        one line per source root: /testbed, /testbed/src
     FOLDER/bin/<script>       for each console script
 
@@ -100,6 +101,9 @@ def write_project(layout: ProjectLayout, folder: Path) -> None:
     }
     for name, target in _scripts(layout).items():
         files[f"bin/{name}"] = target
+    for name, version in layout.neighbours.items():
+        theirs = f"{canonicalize_name(name).replace('-', '_')}-{version}.dist-info"
+        files[f"{theirs}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in sorted([*files, f"{info}/RECORD"]))
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

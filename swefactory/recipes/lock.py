@@ -45,6 +45,8 @@ _LOCK_LINE = re.compile(
 
 # Published before, removed, and uploaded again later: their dates lie. Without this, old pytest falls back to 3.5.
 _UPLOADED_AGAIN = {"atomicwrites": datetime(2022, 7, 9, tzinfo=UTC)}
+# Our plugin needs pytest 3, which is of August 2016, and py 1.4.29 of 2015, the one thing which that requires.
+_PYTEST_3 = dict.fromkeys(("pytest", "py"), datetime(2016, 9, 30, tzinfo=UTC))
 # Building a source distribution needs build tools that know PEP 517 and this Python, however old the package is.
 _BUILD_TOOLS = ("setuptools", "wheel")
 _PEP_517 = datetime(2019, 3, 15, tzinfo=UTC)
@@ -129,7 +131,7 @@ def bound_of(as_of: datetime) -> datetime:
 def _lifted(python_version: str) -> dict[str, datetime]:
     """The packages whose own bound is later than the lock's, where the lock's is earlier than these days."""
     tools_day = max(_PEP_517, datetime.combine(RELEASES[python_version], time(), UTC))
-    return _UPLOADED_AGAIN | dict.fromkeys(_BUILD_TOOLS, tools_day)
+    return _UPLOADED_AGAIN | _PYTEST_3 | dict.fromkeys(_BUILD_TOOLS, tools_day)
 
 
 def _build_bound(bound: datetime, python_version: str) -> str:

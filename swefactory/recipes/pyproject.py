@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swefactory.recipes.declared import Declared, entry_point_lines
 from swefactory.recipes.files import read_ini, read_text, read_toml, strings, table, text
-from swefactory.recipes.requirements import cleaned, poetry_requirement, poetry_specifier
+from swefactory.recipes.requirements import cleaned, name_of, poetry_requirement, poetry_specifier
 
 _COMPILING_BACKENDS = ("maturin", "scikit_build_core", "mesonpy", "sipbuild", "setuptools_rust")
 _COMPILING_REQUIRES = (
@@ -19,6 +19,7 @@ _COMPILING_REQUIRES = (
     "meson-python",
     "setuptools-rust",
     "cffi",
+    "cython",
     "pybind11",
 )
 
@@ -52,9 +53,15 @@ def read_pyproject(tree: Path) -> Declared:
 
 
 def _local(document: Mapping[str, object]) -> tuple[str, ...]:
-    """Names that stand for folders beside the project: uv's workspace members and path sources."""
+    """Names that stand for folders beside the project: uv's workspace members and path sources, poetry's paths."""
+    poetry = table(document, "tool", "poetry")
+    groups = table(poetry, "group")
+    lists = [table(poetry, "dependencies"), table(poetry, "dev-dependencies")]
+    lists += [table(groups, name, "dependencies") for name in groups]
+    paths = [name for entries in lists for name in entries if text(table(entries, name).get("path")).rstrip("/.")]
     sources = table(document, "tool", "uv", "sources")
-    return tuple(name for name in sources if {"path", "workspace"} & set(table(sources, name)))
+    named = [name for name in sources if {"path", "workspace"} & set(table(sources, name))]
+    return tuple(dict.fromkeys((*named, *paths)))
 
 
 def read_pipfile(tree: Path) -> Declared:
@@ -243,13 +250,13 @@ def _compiled(document: Mapping[str, object]) -> str:
     backend = text(build.get("build-backend"))
     if backend.split(".")[0] in _COMPILING_BACKENDS:
         return f"build backend {backend}"
-    names = [
-        requirement.split("[")[0].split("=")[0].split(">")[0].strip() for requirement in strings(build.get("requires"))
-    ]
-    found = sorted(set(names) & set(_COMPILING_REQUIRES))
-    if not found and table(document, "tool", "setuptools").get("ext-modules"):
-        found = ["ext-modules"]
-    return f"build requirement {found[0]}" if found else ""
+    names = map(name_of, cleaned(strings(build.get("requires"))))
+    if found := sorted(set(names) & set(_COMPILING_REQUIRES)):
+        return f"build requirement {found[0]}"
+    if table(document, "tool", "setuptools").get("ext-modules"):
+        return "ext-modules of setuptools"
+    script = table(document, "tool", "poetry").get("build")
+    return "build script of poetry" if text(script) or text(table(script).get("script")) else ""
 
 
 def read_flit_ini(tree: Path) -> Declared:

@@ -1,21 +1,23 @@
 """A checkout becomes a Recipe. One property: decided from files alone; nothing of the repository is executed.
 
     project files ─► interpreter (python_choice) ─► tox, nox, CI for it ─► rungs of dependencies ─► system packages
+                  └► what builds its own extension modules (compiled)
 
 Every fact carries where it came from: `why`, `origins`, `considered` and the rungs of the recipe.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from db.models import RejectReason
 from swefactory.errors import Rejected
-from swefactory.protocols import Recipe
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes import dependencies
 from swefactory.recipes.automation import TestRun, test_run, test_tools
 from swefactory.recipes.ci_files import read_jobs
+from swefactory.recipes.compiled import build_needs
 from swefactory.recipes.declared import Declared, merged
 from swefactory.recipes.dependencies import Dependencies
 from swefactory.recipes.layout import layout_of
@@ -23,6 +25,7 @@ from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pypro
 from swefactory.recipes.python_choice import choose_python
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.setuptools_files import read_setup_cfg, read_setup_py
+from swefactory.recipes.subfolders import beside, moved, project_folder
 from swefactory.recipes.system_packages import from_ci, of_requirements, root_needs
 from swefactory.recipes.test_runner import Runner, choose_runner
 from swefactory.runners import uses_pytest
@@ -30,38 +33,55 @@ from swefactory.runners import uses_pytest
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "flit.ini")
 
 
-def detect(tree: Path, *, as_of: datetime, pythons: Collection[str], fallback_version: str = "") -> Recipe:
+def detect(
+    tree: Path,
+    *,
+    as_of: datetime,
+    pythons: Collection[str],
+    fallback_version: str = "",
+    test_files: Iterable[str] = (),
+) -> Recipe:
     """The recipe of the checkout at `tree`. `as_of` is its commit's date, `pythons` what the sandboxes offer ("3.9"),
-    `fallback_version` the version when the files state none.
-    Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER | BUILD_FAILED)."""
-    declared = read_declared(tree)
-    if declared.compiled:
-        detail = f"compiled extension modules are not built yet ({declared.compiled})"
-        raise Rejected(RejectReason.BUILD_FAILED, detail)
+    `fallback_version` the version when the files state none, `test_files` tell which of several projects is meant.
+    Raises Rejected(NOT_PYTHON_PROJECT | NO_INTERPRETER)."""
+    folder = project_folder(tree, test_files)
+    own = tree / folder
+    declared, neighbours = _with_neighbours(tree, folder, read_declared(own))
     jobs = read_jobs(tree)
-    choice = choose_python(tree, declared, jobs, as_of, pythons)
-    tools = test_tools(tree, jobs, choice.version)
-    chosen, run = dependencies.choose(tree, declared, tools), test_run(tools)
-    runner = choose_runner(tree, run, _named(chosen))
+    choice = choose_python(own, declared, jobs, as_of, pythons)
+    tools = test_tools(own, jobs, choice.version)
+    chosen, run = dependencies.choose(own, declared, tools, above=tree if folder != "." else None), test_run(tools)
+    runner = choose_runner(own, run, _named(chosen))
     chosen = _without_default(chosen, runner)
     asked = from_ci(jobs)
     packages = {**asked.run, **root_needs(tree), **of_requirements(map(name_of, chosen.requirements))}
-    layout, layout_why = layout_of(tree, declared, fallback_version)
+    layout, layout_why = layout_of(own, declared, fallback_version)
+    building = build_needs(own, declared)
+    named = set(map(name_of, chosen.requirements))
+    rebuild = tuple(line for line in building if name_of(line) not in named)  # who changes C inside must build, too
     return Recipe(
         python_version=choice.version,
-        requirements=chosen.requirements,
+        requirements=tuple(sorted((*chosen.requirements, *rebuild))),
         constraints=chosen.constraints,
         system_packages=tuple(sorted(packages)),
         test_command=runner.command,
         environment_variables=run.variables,
-        layout=layout,
+        layout=_beside(moved(layout, folder), tree, neighbours),
         as_of=as_of.astimezone(UTC),
-        why={**chosen.why, **layout_why, **_why(declared, run), "runner": runner.why, "python_version": choice.why},
-        origins={**chosen.origins, **packages, **asked.build, **run.origins},
+        why={
+            **chosen.why,
+            **layout_why,
+            **_why(declared, run, folder),
+            "runner": runner.why,
+            "python_version": choice.why,
+        },
+        origins={**building, **chosen.origins, **packages, **asked.build, **run.origins},
         considered=choice.considered,
         rungs=chosen.rungs,
-        always=chosen.always,
+        always=(*chosen.always, *rebuild),
         build_packages=tuple(sorted(asked.build)),
+        compiled=declared.compiled,
+        build_requirements=tuple(building),
     )
 
 
@@ -83,9 +103,40 @@ def _without_default(chosen: Dependencies, runner: Runner) -> Dependencies:
     )
 
 
-def _why(declared: Declared, run: TestRun) -> Mapping[str, str]:
+def _why(declared: Declared, run: TestRun, folder: str) -> Mapping[str, str]:
     command = {"test_command": f"{run.command} ({run.origin})"} if run.command else {}
-    return {"name": declared.why.get("name", ""), **command}
+    below = {"folder": f"{folder}: the root is no project; places are told as of this folder"} if folder != "." else {}
+    return {"name": declared.why.get("name", ""), **command, **below}
+
+
+def _with_neighbours(tree: Path, folder: str, declared: Declared) -> tuple[Declared, list[str]]:
+    """What a project below the root declares, with what its neighbours in the repository require; their folders."""
+    neighbours: list[str] = []
+    while folder != ".":
+        names = (*declared.local, *map(name_of, declared.requires))
+        new = [each for each in beside(tree, folder, names) if each not in neighbours]
+        if not new:
+            break
+        theirs = [read_declared(tree / each) for each in new]
+        neighbours += new
+        declared = replace(
+            declared,
+            local=(*declared.local, *(each.name for each in theirs)),
+            requires=tuple(dict.fromkeys((*declared.requires, *(line for each in theirs for line in each.requires)))),
+        )
+    return declared, neighbours
+
+
+def _beside(layout: ProjectLayout, tree: Path, neighbours: Iterable[str]) -> ProjectLayout:
+    """The layout with the neighbours' source roots after its own, and their versions."""
+    roots, versions, generated = list(layout.source_roots), {}, dict(layout.generated_files)
+    for folder in neighbours:
+        theirs = moved(layout_of(tree / folder, read_declared(tree / folder))[0], folder)
+        roots += theirs.source_roots
+        generated |= theirs.generated_files
+        versions[theirs.name] = theirs.version
+    roots = list(dict.fromkeys(roots))
+    return replace(layout, source_roots=tuple(roots), neighbours=versions, generated_files=generated)
 
 
 def read_declared(tree: Path) -> Declared:

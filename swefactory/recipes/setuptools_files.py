@@ -127,18 +127,8 @@ def _top_level(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _compiled(tree: Path, keywords: Mapping[str, object]) -> str:
-    """What in setup.py asks for a compiler. An extension that may fail to build is none: the package works without."""
+    """What in setup.py asks for a compiler. Whether the package also works without shows when it is tried."""
     named = {"Extension", "CythonExtension", "RustExtension", "cythonize", "Pybind11Extension", "cffi_modules"}
     if not (mentions(tree, *named) or keywords.get("ext_modules") or keywords.get("cffi_modules")):
         return ""
-    return "" if extension_is_optional(tree) else "ext_modules in setup.py"
-
-
-def extension_is_optional(tree: Path) -> bool:
-    """Whether setup.py goes on without its extension: the usual ways of saying so are `optional=True` and a
-    build_ext of its own that catches build errors."""
-    source = read_text(tree, "setup.py")
-    return any(
-        word in source
-        for word in ("optional=True", "BuildFailed", "ve_build_ext", "optional_build_ext", "BuildExtFailed")
-    )
+    return "ext_modules in setup.py"

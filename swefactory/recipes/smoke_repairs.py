@@ -9,6 +9,7 @@ nameable way, or not at all:
     missing_plugin      a marker of the fixed table that --strict-markers does not know: its plugin is added
     system_library      a shared library of the fixed table: its Debian package is added
     build_packages      a build from source failed: the `-dev` packages that the project's CI installs are added
+    without_extensions  the project's own extension modules do not build, and it works without (done by the caller)
     older_python        a module or an API that this Python has lost: the next lower interpreter (done by the caller)
 """
 

@@ -10,6 +10,7 @@ of the same sources; see images/build_extensions.py.
 import hashlib
 import io
 import os
+import posixpath
 import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from db.models import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
-from swefactory.protocols import PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
+from swefactory.protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
 
 _TAR = "/opt/results/extensions.tar"
 _TAR_BYTES = 512 * 2**20
@@ -66,21 +67,29 @@ class Extensions:
             target = checkout / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.parent.resolve().is_relative_to(checkout.resolve()):
-                raise Rejected(
-                    RejectReason.BUILD_FAILED, f"the build put {path} behind a link that leaves the checkout"
-                )
+                raise ExtensionsFailed(f"the build put {path} behind a link that leaves the checkout", self.log)
             target.unlink(missing_ok=True)
             target.write_bytes(content)
             target.chmod(0o755)
 
 
+class ExtensionsFailed(Rejected):
+    """The sources do not build here; `log` is all that the build said, the message its end."""
+
+    def __init__(self, how: str, log: str) -> None:
+        super().__init__(RejectReason.BUILD_FAILED, f"{how}\n{log[-_TAIL_BYTES:]}".strip())
+        self.how, self.log = how, log
+
+
 @dataclass(frozen=True)
 class ExtensionBuild:
-    """What to build: the tree, the environment of its build requirements, and variables such as a pretended version."""
+    """What to build: the tree, the environment of its build requirements, and variables such as a pretended version.
+    `folder` is where the project is in the tree; the source roots are relative to the tree."""
 
     environment: EnvironmentSpec
     tree: Path
     source_roots: Sequence[str] = (".",)
+    folder: str = "."
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     timeout_s: float = 1800
@@ -91,7 +100,7 @@ class ExtensionBuild:
         """Of everything that can change what is built."""
         found = hashlib.sha256(f"swefactory extensions 1\n{self.environment.digest}\n".encode())
         found.update(image_file("build_extensions.py").read_bytes())
-        found.update(repr((tuple(self.source_roots), sorted(self.env.items()))).encode())
+        found.update(repr((self.folder, tuple(self.source_roots), sorted(self.env.items()))).encode())
         for path in sorted(_inputs(self.tree)):
             content = (self.tree / path).read_bytes()
             found.update(f"\n{path}\n{len(content)}\n".encode(errors="surrogateescape") + content)
@@ -99,12 +108,12 @@ class ExtensionBuild:
 
 
 def build_extensions(backend: SandboxBackend, build: ExtensionBuild, cache: Path) -> Extensions:
-    """Raises Rejected(BUILD_FAILED), with the end of the build's log, and what opening a sandbox raises."""
+    """Raises ExtensionsFailed, and what opening a sandbox raises."""
     kept = cache / "extensions" / f"{build.key}.tar"
     if kept.exists():
-        return Extensions(_modules(kept.read_bytes()))
+        return Extensions(_modules(kept.read_bytes(), build.folder))
     tar, log = _built(backend, build)
-    files = _modules(tar)
+    files = _modules(tar, build.folder)
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_name(f".{secrets.token_hex(6)}.part")
     part.write_bytes(tar)
@@ -116,17 +125,19 @@ def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
     spec = SandboxSpec(build.environment, build.tree, limits=build.limits, label=build.label)
     with backend.open(spec) as sandbox:
         sandbox.write("/opt/results/build_extensions.py", image_file("build_extensions.py").read_bytes())
-        argv = [PYTHON, "/opt/results/build_extensions.py", _TAR, *build.source_roots]
-        result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env)
+        roots = [posixpath.relpath(root, build.folder) for root in build.source_roots]
+        argv = [PYTHON, "/opt/results/build_extensions.py", _TAR, *roots]
+        cwd = posixpath.normpath(f"{CHECKOUT_DIR}/{build.folder}")
+        result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env, cwd=cwd)
         log = result.output.decode(errors="replace").strip()
         if result.exit_code != 0:
             how = "time ran out" if result.timed_out else f"it ended with {result.exit_code}"
-            raise Rejected(RejectReason.BUILD_FAILED, f"the project's own build failed: {how}\n{log[-_TAIL_BYTES:]}")
+            raise ExtensionsFailed(f"the project's own build failed: {how}", log)
         return sandbox.read(_TAR, _TAR_BYTES), log
 
 
-def _modules(tar: bytes) -> dict[str, bytes]:
-    """The plain files of what a build left; it may have written anything there."""
+def _modules(tar: bytes, folder: str) -> dict[str, bytes]:
+    """The plain files of what a build in `folder` left, as of the root; it may have written anything there."""
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
@@ -134,11 +145,10 @@ def _modules(tar: bytes) -> dict[str, bytes]:
                 path = PurePosixPath(member.name)
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None or path.is_absolute() or ".." in path.parts or path.suffix not in (".so", ".pyd"):
-                    detail = f"the build left {member.name!r:.200} in place of an extension module"
-                    raise Rejected(RejectReason.BUILD_FAILED, detail)
-                files[str(path)] = content.read()
+                    raise ExtensionsFailed(f"the build left {member.name!r:.200} in place of an extension module", "")
+                files[str(PurePosixPath(folder) / path)] = content.read()
     except tarfile.TarError as error:
-        raise Rejected(RejectReason.BUILD_FAILED, f"the build left no readable modules: {error}") from error
+        raise ExtensionsFailed(f"the build left no readable modules: {error}", "") from error
     return files
 
 

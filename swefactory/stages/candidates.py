@@ -214,7 +214,7 @@ def _check_files(subject: CandidateInput, diff: PullDiff) -> None:
     if FileKind.SOURCE not in kinds:
         raise Rejected(RejectReason.NO_SOURCE_CHANGE, f"{_named(subject)} changes tests only: {listed}")
     if not diff.split.changes_python:
-        raise Rejected(RejectReason.NO_PYTHON_CHANGE, f"{_named(subject)} changes no Python code: {listed}")
+        raise Rejected(RejectReason.NO_PYTHON_CHANGE, f"{_named(subject)} changes no Python code and no C: {listed}")
 
 
 def _listed(diff: PullDiff, n_shown: int = 8) -> str:

@@ -5,7 +5,8 @@
               └ older_python └────────────────────────────────────────┘
 
 One property: what is saved has stood: in a sealed sandbox of it the package imports and the test files collect, as they
-are after the fix. What has not says which step failed, keeps that step's log, and what was tried before.
+are after the fix, with the project's own extension modules, built in an environment of their own. What has not says
+which step failed, keeps that step's log, and what was tried before.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +26,11 @@ from db.models import (
     StageName,
     TaskInstance,
 )
+from swefactory.build_environments import BuildEnvironment
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
 from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
+from swefactory.recipes.lock import Locked
 from swefactory.recipes.python import detect
 from swefactory.recipes.python_names import minor_key
 from swefactory.recipes.smoke_repairs import wants_older_python
@@ -52,6 +55,14 @@ class EnvironmentInput:
 
 
 @dataclass(frozen=True)
+class BuildOutput:
+    """What builds the project's own extension modules: an environment of its own."""
+
+    environment: BuildEnvironment
+    lock: ArtifactRef
+
+
+@dataclass(frozen=True)
 class EnvironmentOutput:
     """An environment that stood, and how this instance's checkout is made importable in it (`recipe.layout`)."""
 
@@ -62,6 +73,8 @@ class EnvironmentOutput:
     lock: ArtifactRef
     sandbox: str
     materialised: Materialised
+    build: BuildOutput | None = None
+    logs: tuple[ArtifactRef, ...] = ()  # of what went wrong and did not matter
 
 
 def load(session: Session, subject_id: int) -> EnvironmentInput:
@@ -95,11 +108,11 @@ def work(services: Services, subject: EnvironmentInput) -> EnvironmentOutput:
                 as_of=commit_date(mirror, subject.base_commit),
                 pythons=pythons,
                 fallback_version=from_tags(mirror, subject.base_commit),
+                test_files=subject.test_files,
             )
             try:
-                standing = stand(
-                    services, subject.instance_id, subject.test_files, after, replace(recipe, attempts=earlier)
-                )
+                trees, asked = (tree, after), replace(recipe, attempts=earlier)
+                standing = stand(services, subject.instance_id, subject.test_files, trees, asked)
                 return _output(services, standing)
             except EnvironmentRejected as verdict:
                 pythons = _older(pythons, recipe, verdict)
@@ -121,16 +134,22 @@ def _older_python(recipe: Recipe, verdict: EnvironmentRejected) -> Attempt:
 
 
 def _output(services: Services, standing: Standing) -> EnvironmentOutput:
-    locked = standing.climbed.locked
+    locked, build = standing.climbed.locked, standing.build
     return EnvironmentOutput(
         recipe=replace(standing.climbed.recipe, repairs=locked.repairs),
         spec=standing.spec,
         n_packages=locked.n_packages,
         resolved_as_of=locked.as_of,
-        lock=services.artifacts.put(locked.text.encode(), "text/plain"),
+        lock=_lock(services, locked),
         sandbox=services.sandboxes.name,
         materialised=standing.materialised,
+        build=BuildOutput(build, _lock(services, build.locked)) if build else None,
+        logs=standing.logs,
     )
+
+
+def _lock(services: Services, locked: Locked) -> ArtifactRef:
+    return services.artifacts.put(locked.text.encode(), "text/plain")
 
 
 def commit_date(mirror: Path, commit: str) -> datetime:
@@ -171,10 +190,19 @@ def save(session: Session, subject_id: int, output: EnvironmentOutput | Rejected
             _artifact(session, output.log)
         session.add(instance)
         return Saved(rejected=output)
-    environment_id = _environment(session, output)
-    _build(session, environment_id, output)
-    _artifact(session, output.lock)
-    instance.environment_id = environment_id
+    instance.environment_id = _saved(
+        session, output, _Made(output.recipe, output.spec, output.lock, output.n_packages, output.materialised)
+    )
+    instance.build_environment_id = None
+    if output.build is not None:
+        made = output.build.environment
+        instance.build_environment_id = _saved(
+            session,
+            output,
+            _Made(made.recipe, made.spec, output.build.lock, made.locked.n_packages, made.materialised),
+        )
+    for log in output.logs:
+        _artifact(session, log)
     instance.environment_setup_commit = instance.environment_setup_commit or instance.base_commit
     instance.project = asdict(output.recipe.layout)
     instance.recipe = recipe_as_json(output.recipe)
@@ -185,18 +213,35 @@ def save(session: Session, subject_id: int, output: EnvironmentOutput | Rejected
     return Saved(next_jobs=(NextJob(StageName.VALIDATION, subject_id),))
 
 
-def _environment(session: Session, output: EnvironmentOutput) -> int:
+@dataclass(frozen=True)
+class _Made:
+    recipe: Recipe
+    spec: EnvironmentSpec
+    lock: ArtifactRef
+    n_packages: int
+    materialised: Materialised
+
+
+def _saved(session: Session, output: EnvironmentOutput, made: _Made) -> int:
+    """The id of the environment's row, with its build and its lock written."""
+    environment_id = _environment(session, output, made)
+    _build(session, environment_id, output.sandbox, made.materialised)
+    _artifact(session, made.lock)
+    return environment_id
+
+
+def _environment(session: Session, output: EnvironmentOutput, made: _Made) -> int:
     """The environment's row; another worker may insert the same digest at the same moment."""
-    query = select(Environment).where(Environment.digest == output.spec.digest)
+    query = select(Environment).where(Environment.digest == made.spec.digest)
     found = session.exec(query).first()
     if found is None:
         row = Environment(
-            digest=output.spec.digest,
-            python_version=output.spec.python_version,
-            lock_digest=output.lock.digest,
-            recipe=recipe_as_json(output.recipe),
-            system_packages=list(output.spec.system_packages),
-            n_packages=output.n_packages,
+            digest=made.spec.digest,
+            python_version=made.spec.python_version,
+            lock_digest=made.lock.digest,
+            recipe=recipe_as_json(made.recipe),
+            system_packages=list(made.spec.system_packages),
+            n_packages=made.n_packages,
             resolved_as_of=output.resolved_as_of,
         )
         _insert(session, row)
@@ -205,18 +250,17 @@ def _environment(session: Session, output: EnvironmentOutput) -> int:
     return found.id
 
 
-def _build(session: Session, environment_id: int, output: EnvironmentOutput) -> None:
+def _build(session: Session, environment_id: int, sandbox: str, made: Materialised) -> None:
     query = select(EnvironmentBuild).where(
-        EnvironmentBuild.environment_id == environment_id, EnvironmentBuild.sandbox == output.sandbox
+        EnvironmentBuild.environment_id == environment_id, EnvironmentBuild.sandbox == sandbox
     )
-    made = output.materialised
     row = session.exec(query).first()
     if row is None:
         _insert(
             session,
             EnvironmentBuild(
                 environment_id=environment_id,
-                sandbox=output.sandbox,
+                sandbox=sandbox,
                 locator=made.locator,
                 size_bytes=made.size_bytes,
                 unique_bytes=made.unique_bytes,
