@@ -25,6 +25,7 @@ from swefactory.cli import (
     repo,
     rollout,
     run,
+    stage,
 )
 from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
@@ -49,6 +50,7 @@ app.add_typer(instance.app, name="instance")
 app.add_typer(environment.app, name="environment")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(job.app, name="job")
+app.add_typer(stage.app, name="stage")
 app.add_typer(export.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(images.app, name="images")
