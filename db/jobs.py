@@ -218,6 +218,20 @@ def counts(engine: Engine) -> dict[tuple[StageName, JobState], int]:
         return {(stage, state): n for stage, state, n in rows}
 
 
+def ages(engine: Engine) -> dict[tuple[StageName, str], float]:
+    """Seconds since the longest running job of each stage began ("doing") and since the longest waiting one could have
+    begun ("due"); no entry where there is none."""
+    begun = {"doing": (C.state == JobState.DOING, C.started_at), "due": (C.state == JobState.TODO, C.not_before)}
+    found = {}
+    with told(engine), reading(engine).connect() as connection:
+        for name, (condition, at) in begun.items():
+            wanted = and_(C.stage.in_(tuple(StageName)), condition)
+            rows = select(C.stage, func.min(at, type_=UtcDateTime()), database_now(connection)).where(wanted)
+            for stage, oldest, now in connection.execute(rows.group_by(C.stage)):
+                found[stage, name] = max(0.0, (now - oldest).total_seconds())
+    return found
+
+
 def unfinished(engine: Engine) -> int:
     """How many jobs have not ended."""
     with told(engine), reading(engine).connect() as connection:

@@ -21,6 +21,7 @@ from swefactory.cli import (
     images,
     instance,
     job,
+    metrics,
     query,
     repo,
     rollout,
@@ -58,6 +59,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command("run")(run.run)
 app.command("status")(run.status)
 app.command("query")(query.query)
+app.command("metrics")(metrics.metrics)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
