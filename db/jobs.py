@@ -18,34 +18,20 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Select,
-    Table,
-    Update,
-    and_,
-    case,
-    func,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Update, and_, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel
+from sqlalchemy.sql.dml import ReturningUpdate
+from sqlmodel import Session
 
 from db.clock import database_now
 from db.engine import CatalogError, reading, told
-from db.models import JobState, RejectReason, StageName, UtcDateTime
+from db.models import JobState, RejectReason, StageHold, StageName, UtcDateTime
+from db.turns import HOLD, JOB, ORDER, WAITING, C, claimable, expired, first_in_line, held, locked, next_turn
 
 OPEN = (JobState.TODO, JobState.QUEUED, JobState.DOING, JobState.FAILED)
 ENDED = (JobState.SUCCEEDED, JobState.REJECTED, JobState.DEAD, JobState.CANCELLED)
-_WAITING = (JobState.TODO, JobState.FAILED)
 _MAX_DELAY_S = 3600.0
-_JOB: Table = SQLModel.metadata.tables["job"]
-_C = _JOB.c
+_CLAIM_TRIES = 5
 
 
 class LeaseLost(RuntimeError):
@@ -62,6 +48,7 @@ class Claim:
     attempt: int
     max_attempts: int
     fence: int
+    repository_id: int | None = None
 
     @property
     def label(self) -> str:
@@ -74,17 +61,20 @@ def enqueue(
     stage: StageName,
     subject_id: int,
     *,
+    repository_id: int | None = None,
     priority: int = 0,
     max_attempts: int = 3,
     again: bool = False,
 ) -> bool:
-    """Inserts the job unless it stands already. `again` re-opens one that has ended; its fence keeps growing.
-    True when something became claimable."""
+    """Inserts the job unless it stands already, the last of its repository's. `again` re-opens one that has ended; its
+    fence keeps growing. True when something became claimable."""
     connection = session.connection()
     now = database_now(connection)
     values: dict[str, Any] = {
         "state": JobState.TODO,
         "priority": priority,
+        "repository_id": repository_id,
+        "turn": next_turn(connection, stage, repository_id, priority),
         "attempt": 0,
         "max_attempts": max_attempts,
         "not_before": now,
@@ -93,12 +83,12 @@ def enqueue(
     }
     key = {"stage": stage, "subject_id": subject_id}
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    added = insert(_JOB).values(**key, **values, fence=0, created_at=now).on_conflict_do_nothing()
-    if connection.execute(added.returning(_C.id)).all():
+    added = insert(JOB).values(**key, **values, fence=0, created_at=now).on_conflict_do_nothing()
+    if connection.execute(added.returning(C.id)).all():
         return True
     if not again:
         return False
-    opened = update(_JOB).where(_C.stage == stage, _C.subject_id == subject_id, _C.state.in_(ENDED))
+    opened = update(JOB).where(C.stage == stage, C.subject_id == subject_id, C.state.in_(ENDED))
     cleared = {"reason": None, "lease_until": None, "started_at": None, "finished_at": None}
     return bool(connection.execute(opened.values(**values, **cleared)).rowcount)
 
@@ -112,36 +102,48 @@ def claim(
     job_id: int | None = None,
     before: Collection[int] = (),
 ) -> Claim | None:
-    """The next claimable job (priority, then those of the ids `before`, then age), or None. One whose lease expired on
-    its last attempt becomes dead instead. Two callers never get the same job."""
-    with told(engine), engine.begin() as connection:
-        _bury(connection)
-        claimable = _claimable(connection)
-        wanted = [claimable]
-        if stages is not None:
-            wanted.append(_C.stage.in_(tuple(stages)))
+    """The next claimable job (priority, then those of the ids `before`, then turn, then age) of a stage that is not
+    held, or None. One whose lease expired on its last attempt becomes dead instead. Two callers never get the same."""
+    wanted = tuple(StageName) if stages is None else tuple(stages)
+    for _ in range(_CLAIM_TRIES):
+        with told(engine), engine.begin() as connection:
+            _bury(connection)
+            found = [*first_in_line(connection, wanted), *before] if job_id is None else [job_id]
+            if not found:
+                return None
+            if row := connection.execute(_take(connection, found, wanted, before, owner, lease_s)).one_or_none():
+                return Claim(*row)
         if job_id is not None:
-            wanted.append(_C.id == job_id)
-        first = [case((_C.id.in_(tuple(before)), 0), else_=1)] if before else []
-        order = (_C.priority.desc(), *first, _C.id)
-        chosen = _locked(connection, select(_C.id).where(*wanted).order_by(*order).limit(1))
-        taken = (
-            update(_JOB)
-            .where(_C.id == chosen.scalar_subquery(), claimable)
-            .values(
-                state=JobState.DOING,
-                attempt=_C.attempt + 1,
-                fence=_C.fence + 1,
-                lease_owner=owner,
-                lease_until=database_now(connection, lease_s),
-                started_at=database_now(connection),
-                finished_at=None,
-                reason=None,
-            )
-            .returning(_C.id, _C.stage, _C.subject_id, _C.attempt, _C.max_attempts, _C.fence)
-        )
-        row = connection.execute(taken).one_or_none()
-        return Claim(*row) if row else None
+            return None
+    return None  # others were quicker each time; there will be a next time
+
+
+def _take(
+    connection: Connection,
+    ids: Collection[int],
+    stages: Collection[StageName],
+    before: Collection[int],
+    owner: str,
+    lease_s: float,
+) -> ReturningUpdate[Any]:
+    """The claim itself, of the first of these jobs that nobody else is taking."""
+    held_stage = C.stage.in_(select(HOLD.c.stage))
+    open_here = and_(claimable(connection), C.stage.in_(stages), ~held_stage)
+    order = (C.priority.desc(), case((C.id.in_(tuple(before)), 0), else_=1), *ORDER)
+    chosen = select(C.id).where(C.id.in_(ids), open_here).order_by(*order).limit(1)
+    taken = update(JOB).where(C.id == locked(connection, chosen).scalar_subquery(), open_here)
+    values = {
+        "state": JobState.DOING,
+        "attempt": C.attempt + 1,
+        "fence": C.fence + 1,
+        "lease_owner": owner,
+        "lease_until": database_now(connection, lease_s),
+        "started_at": database_now(connection),
+        "finished_at": None,
+        "reason": None,
+    }
+    told_back = (C.id, C.stage, C.subject_id, C.attempt, C.max_attempts, C.fence, C.repository_id)
+    return taken.values(**values).returning(*told_back)
 
 
 def renew(engine: Engine, claim: Claim, lease_s: float) -> bool:
@@ -172,12 +174,12 @@ def fail(engine: Engine, claim: Claim, message: str, *, base_delay_s: float = 5.
 
 def postpone(engine: Engine, claim: Claim, message: str, retry_after_s: float) -> JobState | None:
     """Nobody's fault: TODO again in `retry_after_s`, and the attempt is given back. None when no longer ours."""
-    return _put_back(engine, claim, JobState.TODO, message, retry_after_s, attempt=_C.attempt - 1)
+    return _put_back(engine, claim, JobState.TODO, message, retry_after_s, attempt=C.attempt - 1)
 
 
 def release(engine: Engine, claim: Claim) -> JobState | None:
     """Interrupted: TODO again at once, and the attempt is given back. None when no longer ours."""
-    return _put_back(engine, claim, JobState.TODO, "interrupted", attempt=_C.attempt - 1)
+    return _put_back(engine, claim, JobState.TODO, "interrupted", attempt=C.attempt - 1)
 
 
 def dispatchable(
@@ -190,41 +192,71 @@ def dispatchable(
         return [pair for stage in limits for pair in _queue(connection, stage, limits[stage], hint_s)]
 
 
+def hold(session: Session, stage: StageName, reason: str) -> None:
+    """From now on no job of the stage begins; those being done go on. Holding it again changes the reason."""
+    session.merge(StageHold(stage=stage, reason=reason))
+
+
+def let_go(session: Session, stage: StageName) -> bool:
+    """Ends a hold; False when there was none."""
+    return bool(session.connection().execute(delete(HOLD).where(HOLD.c.stage == stage)).rowcount)
+
+
+def holds(engine: Engine) -> dict[StageName, str]:
+    """The held stages and why."""
+    with told(engine), reading(engine).connect() as connection:
+        rows = connection.execute(select(HOLD.c.stage, HOLD.c.reason).order_by(HOLD.c.stage))
+        return {row.stage: row.reason for row in rows}
+
+
 def withdraw(engine: Engine, ids: Collection[int]) -> int:
     """Puts back queued jobs whose hint could not be sent; returns how many."""
     if not ids:
         return 0
     with told(engine), engine.begin() as connection:
-        back = update(_JOB).where(_C.id.in_(tuple(ids)), _C.state == JobState.QUEUED)
+        back = update(JOB).where(C.id.in_(tuple(ids)), C.state == JobState.QUEUED)
         return connection.execute(back.values(state=JobState.TODO, lease_until=None)).rowcount
 
 
 def counts(engine: Engine) -> dict[tuple[StageName, JobState], int]:
     """How many jobs of each stage are in each state; no entry for none."""
     with told(engine), reading(engine).connect() as connection:
-        rows = connection.execute(select(_C.stage, _C.state, func.count()).group_by(_C.stage, _C.state))
+        rows = connection.execute(select(C.stage, C.state, func.count()).group_by(C.stage, C.state))
         return {(stage, state): n for stage, state, n in rows}
+
+
+def ages(engine: Engine) -> dict[tuple[StageName, str], float]:
+    """Seconds since the longest running job of each stage began ("doing") and since the longest waiting one could have
+    begun ("due"); no entry where there is none."""
+    begun = {"doing": (C.state == JobState.DOING, C.started_at), "due": (C.state == JobState.TODO, C.not_before)}
+    found = {}
+    with told(engine), reading(engine).connect() as connection:
+        for name, (condition, at) in begun.items():
+            wanted = and_(C.stage.in_(tuple(StageName)), condition)
+            rows = select(C.stage, func.min(at, type_=UtcDateTime()), database_now(connection)).where(wanted)
+            for stage, oldest, now in connection.execute(rows.group_by(C.stage)):
+                found[stage, name] = max(0.0, (now - oldest).total_seconds())
+    return found
 
 
 def unfinished(engine: Engine) -> int:
     """How many jobs have not ended."""
     with told(engine), reading(engine).connect() as connection:
-        n: int = connection.execute(select(func.count()).where(_C.state.in_(OPEN))).scalar_one()
+        n: int = connection.execute(select(func.count()).where(_open())).scalar_one()
         return n
 
 
 def next_due_s(engine: Engine, stages: Collection[StageName] | None = None) -> float | None:
     """Seconds until some job (of `stages`, None: of any) can be claimed, if none is added or ended before; 0 when one
-    can be now, None when all have ended."""
+    can be now, None when all have ended or are held."""
     due = case(
-        (_C.state.in_(_WAITING), _C.not_before),
-        (_C.state == JobState.DOING, _C.lease_until),
-        else_=_C.created_at,
+        (C.state.in_(WAITING), C.not_before),
+        (C.state == JobState.DOING, C.lease_until),
+        else_=C.created_at,
     )
     with told(engine), reading(engine).connect() as connection:
-        soonest = select(func.min(due, type_=UtcDateTime()), database_now(connection)).where(_C.state.in_(OPEN))
-        if stages is not None:
-            soonest = soonest.where(_C.stage.in_(tuple(stages)))
+        wanted = set(StageName if stages is None else stages) - set(held(connection))
+        soonest = select(func.min(due, type_=UtcDateTime()), database_now(connection)).where(_open(wanted))
         when: datetime | None
         when, now = connection.execute(soonest).one()
         return None if when is None else max(0.0, (when - now).total_seconds())
@@ -232,20 +264,20 @@ def next_due_s(engine: Engine, stages: Collection[StageName] | None = None) -> f
 
 def retry(engine: Engine, ids: Collection[int] | None = None) -> int:
     """Re-opens these jobs if they are dead, rejected, cancelled or failed, or every dead one; returns how many."""
-    wanted = _C.state == JobState.DEAD
+    wanted = C.state == JobState.DEAD
     if ids is not None:
         states = (JobState.DEAD, JobState.REJECTED, JobState.CANCELLED, JobState.FAILED)
-        wanted = and_(_C.id.in_(tuple(ids)), _C.state.in_(states))
+        wanted = and_(C.id.in_(tuple(ids)), C.state.in_(states))
     with told(engine), engine.begin() as connection:
         values = {"state": JobState.TODO, "attempt": 0, "not_before": database_now(connection), "lease_until": None}
-        opened = update(_JOB).where(wanted).values(**values, reason=None, message="", finished_at=None)
+        opened = update(JOB).where(wanted).values(**values, reason=None, message="", finished_at=None)
         return connection.execute(opened).rowcount
 
 
 def cancel(engine: Engine, ids: Collection[int]) -> int:
     """Ends these jobs unless they have ended; one that is being done loses its lease. Returns how many."""
     with told(engine), engine.begin() as connection:
-        ended = update(_JOB).where(_C.id.in_(tuple(ids)), _C.state.in_(OPEN))
+        ended = update(JOB).where(C.id.in_(tuple(ids)), C.state.in_(OPEN))
         values = {"state": JobState.CANCELLED, "lease_owner": "", "lease_until": None}
         return connection.execute(ended.values(**values, finished_at=database_now(connection))).rowcount
 
@@ -253,7 +285,7 @@ def cancel(engine: Engine, ids: Collection[int]) -> int:
 def live_labels(session: Session) -> set[str]:
     """The labels of all claims that may still be working. One whose lease expired counts until it is taken over:
     its holder may only have been slow, and its sandbox must not vanish under it."""
-    rows = session.connection().execute(select(_C.id, _C.fence).where(_C.state == JobState.DOING))
+    rows = session.connection().execute(select(C.id, C.fence).where(C.state == JobState.DOING))
     return {f"{job_id}.{fence}" for job_id, fence in rows}
 
 
@@ -291,50 +323,39 @@ class Heartbeat:
                 return
 
 
-def _expired(connection: Connection) -> ColumnElement[bool]:
-    return and_(_C.state == JobState.DOING, _C.lease_until < database_now(connection))
-
-
-def _due(connection: Connection) -> ColumnElement[bool]:
-    return and_(_C.state.in_(_WAITING), _C.not_before <= database_now(connection))
-
-
-def _claimable(connection: Connection) -> ColumnElement[bool]:
-    return or_(_due(connection), _C.state == JobState.QUEUED, _expired(connection))
-
-
-def _locked(connection: Connection, chosen: Select[Any]) -> Select[Any]:
-    """Rows another transaction holds are passed over; SQLite has one writer at a time and needs nothing."""
-    return chosen.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else chosen
-
-
 def _bury(connection: Connection) -> None:
     """A lease that expired on the last attempt: the job kills its workers, so it is dead."""
-    lost = and_(_expired(connection), _C.attempt >= _C.max_attempts)
-    chosen = _locked(connection, select(_C.id).where(lost))
-    message = literal("the worker ") + _C.lease_owner + " was lost during the last attempt"
+    lost = and_(expired(connection), C.attempt >= C.max_attempts)
+    chosen = locked(connection, select(C.id).where(lost))
+    message = literal("the worker ") + C.lease_owner + " was lost during the last attempt"
     values = {"state": JobState.DEAD, "message": message, "finished_at": database_now(connection), "lease_until": None}
-    connection.execute(update(_JOB).where(_C.id.in_(chosen), lost).values(**values))
+    connection.execute(update(JOB).where(C.id.in_(chosen), lost).values(**values))
 
 
 def _queue(connection: Connection, stage: StageName, limit: int, hint_s: float) -> list[tuple[int, StageName]]:
     """`lease_until` of a queued job is when its hint counts as lost."""
-    stale = and_(_C.state == JobState.QUEUED, or_(_C.lease_until.is_(None), _C.lease_until < database_now(connection)))
-    out = select(func.count()).where(_C.stage == stage, _C.state == JobState.QUEUED, ~stale)
+    stale = or_(C.lease_until.is_(None), C.lease_until < database_now(connection))
+    out = select(func.count()).where(C.stage == stage, C.state == JobState.QUEUED, ~stale)
     room = limit - connection.execute(out).scalar_one()
     if room <= 0:
         return []
-    wanted = and_(_C.stage == stage, or_(_due(connection), stale, _expired(connection)))
-    chosen = _locked(connection, select(_C.id).where(wanted).order_by(_C.priority.desc(), _C.id).limit(room))
+    found = first_in_line(connection, [stage], room, stale)
+    wanted = and_(C.id.in_(found), claimable(connection))
+    chosen = locked(connection, select(C.id).where(wanted).order_by(*ORDER).limit(room))
     ids = connection.execute(chosen).scalars().all()  # first, for a plan may run a subquery with LIMIT twice
     values = {"state": JobState.QUEUED, "lease_owner": "", "lease_until": database_now(connection, hint_s)}
-    connection.execute(update(_JOB).where(_C.id.in_(ids), wanted).values(**values))
+    connection.execute(update(JOB).where(C.id.in_(ids), wanted).values(**values))
     return [(job_id, stage) for job_id in ids]
+
+
+def _open(stages: Collection[StageName] = tuple(StageName)) -> ColumnElement[bool]:
+    """Not ended. The stages are named for the index's sake."""
+    return and_(C.stage.in_(stages), C.state.in_(OPEN))
 
 
 def _held(claim: Claim) -> Update:
     """The job, if this claim still holds it."""
-    return update(_JOB).where(_C.id == claim.job_id, _C.fence == claim.fence, _C.state == JobState.DOING)
+    return update(JOB).where(C.id == claim.job_id, C.fence == claim.fence, C.state == JobState.DOING)
 
 
 def _end(session: Session, claim: Claim, state: JobState, reason: RejectReason | None, message: str) -> None:
@@ -354,7 +375,7 @@ def _put_back(
     state: JobState,
     message: str,
     delay_s: float = 0.0,
-    attempt: ColumnElement[int] = _C.attempt,
+    attempt: ColumnElement[int] = C.attempt,
 ) -> JobState | None:
     with told(engine), engine.begin() as connection:
         values: dict[str, Any] = {"state": state, "message": message, "attempt": attempt, "lease_owner": ""}

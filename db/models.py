@@ -10,7 +10,8 @@
                     test_run (of a validation, or of a rollout's grading)
                       1│                      (test_verdict: of a validation, what its runs say of each test)
                     test_outcome
-    job: one step of work on one subject · artifact: a stored file · export: a read-only copy out
+    job: one step of work on one subject · stage_hold: a stage that may begin none
+    artifact: a stored file · export: a read-only copy out
     api_answer, api_quota: what GitHub said last, and how much each credential may still ask
 
 Enums are stored by their value, times are aware and UTC, every table has a natural unique key.
@@ -609,13 +610,16 @@ class Job(SQLModel, table=True):
     __tablename__ = "job"
     __table_args__ = (
         UniqueConstraint("stage", "subject_id"),
-        Index("ix_job_claim", "state", "stage", "priority", "not_before"),
+        Index("ix_job_claim", "stage", "state", "turn", "id"),
+        Index("ix_job_turn", "stage", "state", "repository_id", "turn"),
     )
     id: int | None = Field(default=None, primary_key=True)
     stage: StageName = Field(sa_type=_enum(StageName))
     subject_id: int
+    repository_id: int | None = Field(default=None, foreign_key="repository.id")  # with whose jobs it takes turns
+    turn: int = Field(default=0, sa_type=BigInteger)  # lower first; see db.turns
     state: JobState = Field(default=JobState.TODO, sa_type=_enum(JobState))
-    priority: int = 0  # higher first
+    priority: int = 0  # higher first, by its turn
     attempt: int = 0
     max_attempts: int = 3
     fence: int = 0  # grows with each claim; only its holder may finish
@@ -627,6 +631,15 @@ class Job(SQLModel, table=True):
     created_at: datetime = _created()
     started_at: datetime | None = _time(nullable=True)
     finished_at: datetime | None = _time(nullable=True)
+
+
+class StageHold(SQLModel, table=True):
+    """A stage of which no job may begin. Key: stage. Written by db.jobs only."""
+
+    __tablename__ = "stage_hold"
+    stage: StageName = Field(sa_type=_enum(StageName), primary_key=True)
+    reason: str = _text()
+    created_at: datetime = _created()
 
 
 class Export(SQLModel, table=True):

@@ -210,6 +210,45 @@ ORDER BY
     END,
     job.state;
 
+-- name: gauges
+-- What `swefactory metrics` tells Prometheus: one row a value, with its two labels.
+SELECT 'jobs' AS gauge, job.stage AS first_label, job.state AS second_label, CAST(count(*) AS FLOAT) AS value
+FROM job GROUP BY job.stage, job.state
+UNION ALL
+SELECT 'rejections', job.stage, job.reason, CAST(count(*) AS FLOAT)
+FROM job WHERE job.state = 'rejected' GROUP BY job.stage, job.reason
+UNION ALL
+SELECT 'stage_held', stage_hold.stage, '', 1.0 FROM stage_hold
+UNION ALL
+SELECT 'test_runs', CASE WHEN test_run.rollout_id IS NULL THEN 'validation' ELSE 'grade' END, test_run.status,
+    CAST(count(*) AS FLOAT)
+FROM test_run GROUP BY 2, 3
+UNION ALL
+SELECT 'test_run_seconds', CASE WHEN test_run.rollout_id IS NULL THEN 'validation' ELSE 'grade' END, test_run.status,
+    sum(test_run.duration_s)
+FROM test_run GROUP BY 2, 3
+UNION ALL
+SELECT 'environment_bytes', environment_build.sandbox, 'unique', CAST(sum(environment_build.unique_bytes) AS FLOAT)
+FROM environment_build WHERE environment_build.evicted_at IS NULL GROUP BY environment_build.sandbox
+UNION ALL
+SELECT 'github_quota_left', substr(api_quota.credential, 1, 12), api_quota.resource,
+    CAST(sum(api_quota.n_left) AS FLOAT)
+FROM api_quota WHERE api_quota.n_left IS NOT NULL GROUP BY 2, 3
+UNION ALL
+SELECT 'rollouts', agent_config.name, rollout.exit_status, CAST(count(*) AS FLOAT)
+FROM rollout JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE rollout.exit_status IS NOT NULL GROUP BY 2, 3
+UNION ALL
+SELECT 'model_tokens', agent_config.model, 'prompt', CAST(sum(rollout.n_prompt_tokens) AS FLOAT)
+FROM rollout JOIN agent_config ON agent_config.id = rollout.agent_config_id WHERE agent_config.model <> '' GROUP BY 2
+UNION ALL
+SELECT 'model_tokens', agent_config.model, 'completion', CAST(sum(rollout.n_completion_tokens) AS FLOAT)
+FROM rollout JOIN agent_config ON agent_config.id = rollout.agent_config_id WHERE agent_config.model <> '' GROUP BY 2
+UNION ALL
+SELECT 'model_cost_usd', agent_config.model, '', sum(rollout.cost_usd)
+FROM rollout JOIN agent_config ON agent_config.id = rollout.agent_config_id WHERE agent_config.model <> '' GROUP BY 2
+ORDER BY 1, 2, 3;
+
 -- name: waiting
 -- Jobs that have not ended, soonest first: the time before which they are not tried, who works on them, why they wait.
 SELECT

@@ -47,7 +47,8 @@ def add_repository(
     db.flush()
     crawl = _crawl(db, row, source, limit, numbers)
     assert crawl.id is not None
-    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, max_attempts=max_attempts, priority=priority, again=True)
+    options = {"repository_id": row.id, "max_attempts": max_attempts, "priority": priority}
+    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, again=True, **options)
     return Queued(n_new=0 if known else 1, n_jobs=int(queued))
 
 
@@ -94,7 +95,8 @@ def add_rollouts(
             n_new += is_new
             if is_new:
                 assert rollout.id is not None
-                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, max_attempts=max_attempts)
+                options = {"repository_id": instance.repository_id, "max_attempts": max_attempts}
+                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, **options)
     return Queued(n_new, n_jobs)
 
 
@@ -118,7 +120,8 @@ def revalidate(
         assert instance.id is not None
         instance.tier = tier
         db.add(instance)
-        n_jobs += jobs.enqueue(db, StageName.VALIDATION, instance.id, max_attempts=max_attempts, again=True)
+        options = {"repository_id": instance.repository_id, "max_attempts": max_attempts}
+        n_jobs += jobs.enqueue(db, StageName.VALIDATION, instance.id, again=True, **options)
     return Queued(n_new=0, n_jobs=n_jobs)
 
 

@@ -129,13 +129,14 @@ def _work(stage: Stage[Any, Any], claim: jobs.Claim, engine: Engine, services: S
             jobs.reject(db, claim, saved.rejected.reason, saved.rejected.detail)
         else:
             jobs.succeed(db, claim)
-        _enqueue(db, saved, services.settings)
+        _enqueue(db, saved, services.settings, claim.repository_id)
     return JobState.REJECTED if saved.rejected else JobState.SUCCEEDED
 
 
-def _enqueue(db: Session, saved: Saved, settings: Settings) -> None:
+def _enqueue(db: Session, saved: Saved, settings: Settings, repository_id: int | None) -> None:
+    options = {"repository_id": repository_id, "max_attempts": settings.max_attempts}
     for job in saved.next_jobs:
-        jobs.enqueue(db, job.stage, job.subject_id, max_attempts=settings.max_attempts, again=job.again)
+        jobs.enqueue(db, job.stage, job.subject_id, again=job.again, **options)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["instance", "show"], ["instance", "revalidate"],
         ["environment", "list"], ["environment", "show"], ["environment", "explain"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
-        ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
+        ["job", "retry"], ["job", "cancel"], ["stage", "hold"], ["stage", "resume"], ["stage", "list"], ["metrics"],
+        ["images", "bootstrap"],
         ["benchmark", "list"], ["benchmark", "index"],
         ["export", "trajectories"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
@@ -70,6 +71,18 @@ def test_openhands_without_a_model_is_refused(home: Path) -> None:
     ran = run(home, "rollout", "add", "--agent", "openhands")
     assert ran.returncode == 2
     assert "--model" in ran.stderr
+
+
+def test_a_held_stage_does_nothing_until_it_is_let_go(home: Path) -> None:
+    run(home, "repo", "add", "acme/tool")
+    assert run(home, "stage", "hold", "crawl", "--reason", "moving").returncode == 0
+    listed = json.loads(run(home, "stage", "list", "--json").stdout)
+    assert {row["stage"]: row["reason"] for row in listed if row["held"] == "yes"} == {"crawl": "moving"}
+    ran = run(home, "run")
+    assert ran.returncode == 3
+    assert "1 job waits in a stage that is held" in ran.stderr
+    assert "goes on" in run(home, "stage", "resume", "crawl").stdout
+    assert "was not held" in run(home, "stage", "resume", "crawl").stdout
 
 
 def test_a_query_that_is_not_there_lists_those_that_are(home: Path) -> None:

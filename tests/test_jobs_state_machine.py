@@ -71,12 +71,13 @@ class JobMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         with self.engine.begin() as connection:
-            for table in ("job", "export"):
+            for table in ("job", "export", "stage_hold"):
                 connection.execute(text(f"DELETE FROM {table}"))
         self.model: dict[int, Model] = {}
         self.claims: list[jobs.Claim] = []  # all ever made; most are zombies
         self.seen: dict[int, Model] = {}
         self.n_finishes = 0
+        self.is_held = False
         for subject_id in (1, 2):
             self.enqueue(subject_id, again=False, max_attempts=subject_id)
 
@@ -126,7 +127,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         claim = jobs.claim(self.engine, _OWNER, lease_s=1000)
-        claimable = any(job.buried().claimable for job in self.model.values())
+        claimable = not self.is_held and any(job.buried().claimable for job in self.model.values())
         assert (claim is not None) == claimable
         self.took(claim)
 
@@ -134,7 +135,7 @@ class JobMachine(RuleBasedStateMachine):
     def claim_by_hint(self, subject_id: int) -> None:
         for job_id in self.ids({subject_id}):
             claim = jobs.claim(self.engine, _OWNER, lease_s=1000, job_id=job_id)
-            assert (claim is not None) == self.model[subject_id].buried().claimable
+            assert (claim is not None) == (not self.is_held and self.model[subject_id].buried().claimable)
             self.took(claim)
 
     @rule(n=_LATEST_FIRST, verdict=st.booleans())
@@ -224,12 +225,22 @@ class JobMachine(RuleBasedStateMachine):
         hinted = {job_id for job_id, _ in jobs.dispatchable(self.engine, {StageName.CRAWL: limit})}
         self.bury()
         waiting = {s for s, job in self.model.items() if job.state is JobState.QUEUED and not job.expired}
-        could = {s for s, job in self.model.items() if job.claimable and s not in waiting}
+        could = {s for s, job in self.model.items() if job.claimable and s not in waiting and not self.is_held}
         assert len(hinted) == max(0, min(limit - len(waiting), len(could)))
         for subject_id, row in self.rows().items():
             if row.id in hinted:
                 assert subject_id in could
                 self.change(subject_id, state=JobState.QUEUED, expired=False)
+
+    @rule(is_held=st.booleans())
+    def hold(self, is_held: bool) -> None:
+        """Changes no job, and what is being done goes on."""
+        with session(self.engine) as db:
+            if is_held:
+                jobs.hold(db, StageName.CRAWL, "for a while")
+            else:
+                assert jobs.let_go(db, StageName.CRAWL) == self.is_held
+        self.is_held = is_held
 
     @rule(subject_ids=st.sets(_SUBJECTS))
     def withdraw(self, subject_ids: set[int]) -> None:
@@ -279,6 +290,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened, all of it can still be brought to an end."""
+        self.hold(is_held=False)
         for subject_id in self.model:
             self.write("not_before", subject_id)
             self.write("lease_until", subject_id)

@@ -21,10 +21,12 @@ from swefactory.cli import (
     images,
     instance,
     job,
+    metrics,
     query,
     repo,
     rollout,
     run,
+    stage,
 )
 from swefactory.cli.output import console, errors
 from swefactory.errors import exit_code
@@ -49,6 +51,7 @@ app.add_typer(instance.app, name="instance")
 app.add_typer(environment.app, name="environment")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(job.app, name="job")
+app.add_typer(stage.app, name="stage")
 app.add_typer(export.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(images.app, name="images")
@@ -56,6 +59,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command("run")(run.run)
 app.command("status")(run.status)
 app.command("query")(query.query)
+app.command("metrics")(metrics.metrics)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 

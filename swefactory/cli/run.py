@@ -104,6 +104,11 @@ def _explain(engine: Engine, summary: RunSummary) -> None:
             f"{summary.n_unfinished} {'job waits' if summary.n_unfinished == 1 else 'jobs wait'}, the first for "
             f"{summary.next_due_s:.0f} s more ({_why(engine)}); nothing is lost: run again then, or use --watch"
         )
+    if summary.n_unfinished and summary.next_due_s is None:
+        left.append(
+            f"{summary.n_unfinished} {'job waits' if summary.n_unfinished == 1 else 'jobs wait'} in a stage that is "
+            "held: `swefactory stage list` says why, `swefactory stage resume STAGE` lets it go on"
+        )
     if left:
         raise InfrastructureError("; ".join(left))
     console.print("next: swefactory status · swefactory query rejected · swefactory instance list")
