@@ -1,0 +1,127 @@
+"""What the product is compared with: one docker build an instance, with pip. One property: only the packages differ.
+
+    A    the Python and the declared dependencies that the product reads from the project's files, of today
+    P    Python 3.9 for every repository, its usual extras and requirements files, of today
+
+Both start from the product's interpreter images, with this machine's certificates and package index settings mounted as
+the product's own builds have them, and are judged by the product's evaluation, each state in a fresh container.
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks.environments.measuring import Environment, instance_of, measured, services_of
+from benchmarks.environments.ours import LABEL, MARK
+from benchmarks.environments.rows import Row
+from db.models import RejectReason
+from swefactory.checkouts import copy_tree
+from swefactory.errors import Rejected
+from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised, Recipe
+from swefactory.recipes.python import detect
+from swefactory.recipes.versions import from_tags
+from swefactory.sandboxes.build_faults import log_text
+from swefactory.sandboxes.docker import DockerBackend
+from swefactory.sandboxes.docker_engine import Build
+from swefactory.stage import Services
+from swefactory.stages.environments import EnvironmentInput, commit_date
+
+_HERE = Path(__file__).parent
+_ONE_PYTHON = "3.9"
+_SCRIPTS = {"A": "pip_right_python.sh", "P": "pip_one_python.sh"}
+
+
+class PipBackend(DockerBackend):
+    """The docker sandbox, with an image of pip's in place of an environment's."""
+
+    image = ""
+
+    def materialise(self, spec: EnvironmentSpec) -> Materialised:
+        return Materialised(self.image, 1, 0.0, built=False)
+
+    def build(self, python_version: str, tree: Path, script: str, files: dict[str, str]) -> CommandResult:
+        """One docker build."""
+        python_image, program, _ = self.images.python(python_version)
+        self.image = f"{MARK}/pip:{secrets.token_hex(6)}"
+        with self.images._context() as context:
+            (context / "tree").mkdir()
+            copy_tree(tree, context / "tree")
+            (context / "pip").mkdir()
+            for name, source in {
+                "prepare.sh": "pip_prepare.sh", "settings.sh": "pip_settings.sh", "install.sh": script
+            }.items():  # fmt: skip
+                shutil.copyfile(_HERE / source, context / "pip" / name)
+            for name, text in files.items():
+                (context / "pip" / name).write_text(text)
+            arguments = {"PYTHON_IMAGE": python_image, "PYTHON": program, "MARK": self.image}
+            named = {"index": context / "index.env"}
+            build = Build(
+                context, _HERE / "pip.Dockerfile", self.image, arguments, {LABEL: "environments"}, named
+            )  # fmt: skip
+            return self.engine.build(build, self.images.timeout_s)
+
+    def size(self) -> tuple[int, int]:
+        """(unique, shared) bytes of the last image."""
+        image = self.engine.image(self.image)
+        found = next((each for each in self.engine.usage()["Images"] if image and each["Id"] == image.id), None)
+        return (int(found["Size"]) - int(found["SharedSize"]), int(found["SharedSize"])) if found else (0, 0)
+
+    def remove(self) -> None:
+        if self.engine.image(self.image) is not None:
+            self.engine.remove_image(self.image)
+
+
+def pip(folder: Path, subject: EnvironmentInput, way: str) -> Iterator[Row]:
+    """A or P on one candidate; its image is removed."""
+    backend = PipBackend(folder / "cache", build_timeout_s=300)
+    services = services_of(backend, folder)
+    try:
+        row = measured(services, subject, way, lambda: _made(services, backend, subject, way))
+        unique, shared = backend.size() if row.is_built else (0, 0)
+        yield replace(row, unique_bytes=unique, shared_bytes=shared)
+    finally:
+        backend.remove()
+
+
+def _made(services: Services, backend: PipBackend, subject: EnvironmentInput, way: str) -> Environment:
+    mirror = services.checkouts.mirror(subject.repository, subject.clone_url)
+    tree = services.checkouts.tree(subject.repository, mirror, subject.base_commit)
+    version = from_tags(mirror, subject.base_commit)
+    recipe = _recipe(services, tree, commit_date(mirror, subject.base_commit), version)
+    if way == "A" and recipe is None:
+        raise Rejected(RejectReason.NOT_PYTHON_PROJECT, "nothing says which Python and packages this needs")
+    python = recipe.python_version if way == "A" and recipe else _ONE_PYTHON
+    files = {
+        "version": (recipe.layout.version if recipe else version) or "0",
+        "requirements.txt": "".join(f"{line}\n" for line in (recipe.requirements if recipe else ("pytest",))),
+        "constraints.txt": "".join(f"{line}\n" for line in (recipe.constraints if recipe else ())),
+    }
+    said = backend.build(python, tree, _SCRIPTS[way], files)
+    if said.exit_code != 0:
+        why = "time ran out" if said.timed_out else log_text(said)[-2500:]
+        raise Rejected(RejectReason.BUILD_FAILED, why)
+    instance = instance_of(subject, services, python=python, digest=backend.image.rpartition(":")[2])
+    return Environment(replace(instance, environment_variables=recipe.environment_variables if recipe else {}))
+
+
+def _recipe(services: Services, tree: Path, as_of: datetime, version: str) -> Recipe | None:
+    try:
+        return detect(tree, as_of=as_of, pythons=services.sandboxes.pythons(), fallback_version=version)
+    except Rejected:
+        return None
+
+
+def prepare(folder: Path, subjects: Iterable[EnvironmentInput], services: Services) -> None:
+    """Makes the interpreters' images, before any clock runs."""
+    backend = DockerBackend(folder / "cache", build_timeout_s=900)
+    wanted = {_ONE_PYTHON}
+    for subject in subjects:
+        mirror = services.checkouts.mirror(subject.repository, subject.clone_url)
+        tree = services.checkouts.tree(subject.repository, mirror, subject.base_commit)
+        recipe = _recipe(services, tree, commit_date(mirror, subject.base_commit), "0")
+        wanted |= {recipe.python_version} if recipe else set()
+    for version in sorted(wanted):
+        backend.images.python(version)
