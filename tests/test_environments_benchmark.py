@@ -30,14 +30,14 @@ def test_the_choice_is_the_same_whatever_the_order_and_a_smaller_one_is_part_of_
 
 
 def rows() -> list[Row]:
-    """Two candidates: the product builds both, P neither finds a fix in the second nor A builds it."""
+    """Two candidates: the product builds both, P by uv neither finds a fix in the second nor A builds it."""
     one, two = "o__big-1", "o__small-2"
     built = Row(one, "", is_built=True, n_fail_to_pass=2, python="3.9")
     return [
         replace(built, way="A", total_s=30.0, unique_bytes=90_000_000),
         Row(two, "A", step="build_failed", total_s=500.0),
-        replace(built, way="P", total_s=20.0),
-        replace(built, way="P", instance_id=two, n_fail_to_pass=0, verdict="tests_pass_before"),
+        replace(built, way="P by uv", total_s=20.0),
+        replace(built, way="P by uv", instance_id=two, n_fail_to_pass=0, verdict="tests_pass_before"),
         replace(built, way="namespace cold", total_s=6.0),
         replace(built, way="namespace warm", total_s=1.5),
         replace(built, way="namespace warm", instance_id=two, total_s=1.7),
@@ -62,7 +62,7 @@ def test_the_report_names_what_has_no_fix_to_show_and_says_which_aims_are_not_me
     text = "\n".join(sections(by_way([*rows(), failed])))
     assert "* o__small-3, Python 3.8: resolve: no such release" in text
     assert "| A / namespace cold, seconds | ≥ 6 | 5.0 | 1 | **no** |" in text
-    assert "| P | 2 (100 %) | 1 (50 %) | 1 (50 %) |" in text
+    assert "| P by uv | 2 (100 %) | 1 (50 %) | 1 (50 %) |" in text
 
 
 def test_a_half_written_row_is_no_row_and_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     A    the Python and the declared dependencies that the product reads from the project's files, of today
     P    Python 3.9 for every repository, its usual extras and requirements files, of today
+    P by uv    the same with uv in place of pip: what it gives, in a fraction of the time; for yields, not for times
 
 Both start from the product's interpreter images, with this machine's certificates and package index settings mounted as
 the product's own builds have them, and are judged by the product's evaluation, each state in a fresh container.
@@ -14,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.environments.measuring import Environment, instance_of, measured, services_of
+from benchmarks.environments.measuring import BUILD_S, Environment, instance_of, measured, services_of
 from benchmarks.environments.ours import LABEL, MARK
 from benchmarks.environments.rows import Row
 from db.models import RejectReason
@@ -31,7 +32,8 @@ from swefactory.stages.environments import EnvironmentInput, commit_date
 
 _HERE = Path(__file__).parent
 _ONE_PYTHON = "3.9"
-_SCRIPTS = {"A": "pip_right_python.sh", "P": "pip_one_python.sh"}
+BY_UV = "P by uv"
+_SCRIPTS = {"A": "pip_right_python.sh", "P": "pip_one_python.sh", BY_UV: "pip_one_python.sh"}
 
 
 class PipBackend(DockerBackend):
@@ -57,6 +59,7 @@ class PipBackend(DockerBackend):
             for name, text in files.items():
                 (context / "pip" / name).write_text(text)
             arguments = {"PYTHON_IMAGE": python_image, "PYTHON": program, "MARK": self.image}
+            arguments["UV_IMAGE"] = self.images.uv()
             named = {"index": context / "index.env"}
             build = Build(
                 context, _HERE / "pip.Dockerfile", self.image, arguments, {LABEL: "environments"}, named
@@ -76,7 +79,7 @@ class PipBackend(DockerBackend):
 
 def pip(folder: Path, subject: EnvironmentInput, way: str) -> Iterator[Row]:
     """A or P on one candidate; its image is removed."""
-    backend = PipBackend(folder / "cache", build_timeout_s=300)
+    backend = PipBackend(folder / "cache", build_timeout_s=BUILD_S)
     services = services_of(backend, folder)
     try:
         row = measured(services, subject, way, lambda: _made(services, backend, subject, way))
@@ -99,6 +102,7 @@ def _made(services: Services, backend: PipBackend, subject: EnvironmentInput, wa
         "requirements.txt": "".join(f"{line}\n" for line in (recipe.requirements if recipe else ("pytest",))),
         "constraints.txt": "".join(f"{line}\n" for line in (recipe.constraints if recipe else ())),
     }
+    files |= {"by_uv": ""} if way == BY_UV else {}
     said = backend.build(python, tree, _SCRIPTS[way], files)
     if said.exit_code != 0:
         why = "time ran out" if said.timed_out else log_text(said)[-2500:]
@@ -116,7 +120,7 @@ def _recipe(services: Services, tree: Path, as_of: datetime, version: str) -> Re
 
 def prepare(folder: Path, subjects: Iterable[EnvironmentInput], services: Services) -> None:
     """Makes the interpreters' images, before any clock runs."""
-    backend = DockerBackend(folder / "cache", build_timeout_s=900)
+    backend = DockerBackend(folder / "cache", build_timeout_s=BUILD_S)
     wanted = {_ONE_PYTHON}
     for subject in subjects:
         mirror = services.checkouts.mirror(subject.repository, subject.clone_url)

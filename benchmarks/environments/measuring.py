@@ -31,7 +31,7 @@ _log = logging.getLogger("environments")
 _CONTAINERS = Path("/sys/fs/cgroup/cpuacct/docker/cpuacct.usage")  # nanoseconds, builds included
 _DAEMONS = ("dockerd", "containerd")
 _DETAIL_CHARS = 3000
-_LIMIT_S = 300
+BUILD_S, _TESTS_S = 1200, 600  # generous: a busy machine must not decide
 _RETRY_S = 15
 
 
@@ -46,7 +46,7 @@ class Environment:
 
 def services_of(sandboxes: SandboxBackend, home: Path) -> Services:
     """The product's services on a home of its own; its interpreters are looked for before any clock runs."""
-    settings = Settings(home=home, test_timeout_s=_LIMIT_S, build_timeout_s=_LIMIT_S)
+    settings = Settings(home=home, test_timeout_s=_TESTS_S, build_timeout_s=BUILD_S)
     sandboxes.pythons()
     if why := sandboxes.probe():
         raise SystemExit(f"the {sandboxes.name} sandbox cannot be measured here: {why}")

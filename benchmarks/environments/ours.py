@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.environments.measuring import Environment, instance_of, measured, services_of
+from benchmarks.environments.measuring import BUILD_S, Environment, instance_of, measured, services_of
 from benchmarks.environments.rows import Row
 from swefactory.protocols import CommandResult, KeepingBackend
 from swefactory.sandboxes.docker import DockerBackend
@@ -69,12 +69,12 @@ def namespace_again(kept: Services, store: KeepingBackend, subject: EnvironmentI
 
 def _namespace(home: Path, mirrors: Path) -> Services:
     (home / "mirrors").symlink_to(mirrors)
-    return services_of(NamespaceBackend(home / "cache", build_timeout_s=300), home)
+    return services_of(NamespaceBackend(home / "cache", build_timeout_s=BUILD_S), home)
 
 
 def kept_namespace(folder: Path) -> tuple[Services, NamespaceBackend]:
     """The home that is kept through the run, and where the mirrors are."""
-    backend = NamespaceBackend(folder / "cache", build_timeout_s=300)
+    backend = NamespaceBackend(folder / "cache", build_timeout_s=BUILD_S)
     return services_of(backend, folder), backend
 
 
@@ -102,7 +102,7 @@ class OwnCachesBackend(DockerBackend):
     """The docker sandbox on that engine."""
 
     def __init__(self, cache_dir: Path, cache: str) -> None:
-        super().__init__(cache_dir, build_timeout_s=300)
+        super().__init__(cache_dir, build_timeout_s=BUILD_S)
         self.engine = OwnCaches(cache)
         self.images = replace(self.images, engine=self.engine)
 

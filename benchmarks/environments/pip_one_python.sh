@@ -3,13 +3,13 @@
 # pip's; a requirements file that cannot be installed is left out, in this configuration's favour.
 set -eu
 . /pip/settings.sh
-/opt/env/bin/python -m pip install --quiet -e '.[test,tests,testing]' pytest
+install -e '.[test,tests,testing]' pytest
 found=""
 try() {
   for file in "$@"; do
     [ -f "$file" ] || continue
     found=yes
-    /opt/env/bin/python -m pip install --quiet -r "$file" || echo "left out: $file"
+    install -r "$file" || echo "left out: $file"
   done
 }
 try requirements.txt

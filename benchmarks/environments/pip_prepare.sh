@@ -2,5 +2,10 @@
 # A virtual environment with today's pip in /opt/env: prepare.sh PYTHON. The files beside this one say the rest.
 set -eu
 . /pip/settings.sh
-"$1" -m venv /opt/env
-/opt/env/bin/python -m pip install --quiet --upgrade pip setuptools wheel
+if [ -f /pip/by_uv ]; then
+  /opt/uv/uv venv --quiet --python "$1" /opt/env
+  install pip setuptools wheel
+else
+  "$1" -m venv /opt/env
+  install --upgrade pip setuptools wheel
+fi

@@ -2,4 +2,4 @@
 # A: what the project's files declare for its tests, without dates, and the project.
 set -eu
 . /pip/settings.sh
-/opt/env/bin/python -m pip install --quiet -r /pip/requirements.txt -c /pip/constraints.txt -e .
+install -r /pip/requirements.txt -c /pip/constraints.txt -e .

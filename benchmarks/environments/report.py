@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.environments.baselines import BY_UV
 from benchmarks.environments.ladder import DATED, ONE_PYTHON, RIGHT_PYTHON
 from benchmarks.environments.rows import Row, Rows
 
@@ -96,9 +97,9 @@ def aims(table: ByWay) -> list[Aim]:
     found.append(Aim("MB on disk an instance, namespace", store / _MB / n if n else None, at_most=8.0, n=n))
     built = sum(row.is_built for row in ours.values())
     found.append(Aim("environments built, %", 100 * built / n if n else None, at_least=97.0, n=n))
-    ids = common(table, ("P", _NEXT))
-    shown = {way: sum(table[way][i].n_fail_to_pass > 0 for i in ids) for way in ("P", _NEXT)} if ids else {}
-    gain = shown[_NEXT] / shown["P"] if shown.get("P") else None
+    ids = common(table, (BY_UV, _NEXT))
+    shown = {way: sum(table[way][i].n_fail_to_pass > 0 for i in ids) for way in (BY_UV, _NEXT)} if ids else {}
+    gain = shown[_NEXT] / shown[BY_UV] if shown.get(BY_UV) else None
     return [*found, Aim("candidates with a FAIL_TO_PASS, product / P", gain, at_least=1.8, n=len(ids))]
 
 
@@ -107,7 +108,7 @@ def aims(table: ByWay) -> list[Aim]:
 
 def sections(table: ByWay) -> list[str]:
     """The report's parts."""
-    yields = [way for way in ("P", _NEXT) if way in table]
+    yields = [way for way in (BY_UV, _NEXT) if way in table]
     all_ids, timed = common(table, yields), common(table, [way for way in _TIMED if way in table])
     parts = [
         f"{len(all_ids)} candidates of {_n_repositories(all_ids)} repositories; medians of the {len(timed)} on which "

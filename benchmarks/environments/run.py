@@ -7,9 +7,9 @@ the same candidates in one run, in turns, so that the machine's load falls on al
 FILE of --pulls holds one known pull request a line (instance_id, repo, created_at, base_sha, head_sha, merge_sha); DIR
 of --mirrors holds owner+name/repo. --folder is for caches. --rows gets a JSON line for each candidate and way, and what
 is in it already is not measured again: start the same command again after an interruption. `ours`, `baselines` and
-`ladder` say what the ways are. Not every way needs every candidate: with --ways yield a second run of the same command,
---last first, adds what tells how many candidates show their fix, until both meet. --until HH:MM (UTC) begins nothing
-after that time.
+`ladder` say what the ways are. --ways times measures them; --ways yield tells how many candidates show their fix, in as
+little time as can be: next, P by uv, then the ladder. Both can run at once, one of them with --last, and need not cover
+the same candidates. --until HH:MM (UTC) begins nothing after that time.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.environments import baselines, ours
+from benchmarks.environments.baselines import BY_UV
 from benchmarks.environments.choice import as_candidate, ordered, read_pulls
 from benchmarks.environments.ladder import DATED, ladder
 from benchmarks.environments.rows import Row, Rows
@@ -45,7 +46,7 @@ def main() -> int:
     options.add_argument("--rows", type=Path, required=True)
     options.add_argument("--seed", default="2026")
     options.add_argument("-n", type=int, default=66, help="candidates")
-    options.add_argument("--ways", choices=("all", "yield"), default="all")
+    options.add_argument("--ways", choices=("times", "yield"), default="times")
     options.add_argument("--last", action="store_true", help="the last candidates first")
     options.add_argument("--until", default="", metavar="HH:MM")
     args = options.parse_args()
@@ -57,19 +58,22 @@ def main() -> int:
     baselines.prepare(folder, subjects, kept)
     rows = Rows(args.rows)
     next_ = Group("namespace next", lambda subject: ours.namespace_next(kept, store, subject))
-    one_python = Group("P", lambda subject: baselines.pip(folder, subject, "P"))
+    by_uv = Group(BY_UV, lambda subject: baselines.pip(folder, subject, BY_UV))
     rungs = Group(DATED, lambda subject: ladder(kept, subject, _ours(rows, subject)))
     timed = [
+        next_,
+        Group("P", lambda subject: baselines.pip(folder, subject, "P")),
         Group("namespace cold", lambda subject: ours.namespace_cold(folder, subject)),
         Group("namespace reused", lambda subject: ours.namespace_again(kept, store, subject)),
         Group("A", lambda subject: baselines.pip(folder, subject, "A")),
         Group("docker reused", lambda subject: ours.docker(folder, subject)),
     ]
-    groups = [next_, one_python, *(timed if args.ways == "all" else []), rungs]
+    passes = [timed] if args.ways == "times" else [[next_, by_uv], [rungs]]
     try:
-        _measure(rows, subjects[::-1] if args.last else subjects, groups, args.until)
+        for groups in passes:
+            _measure(rows, subjects[::-1] if args.last else subjects, groups, args.until)
     finally:
-        if args.ways == "all":  # the other run has none that is worth keeping, and must not take this one's
+        if args.ways == "times":  # the other run has none that is worth keeping, and must not take this one's
             ours.remove_build_records()
     return 0
 
@@ -88,8 +92,8 @@ def candidates(checkouts: Checkouts, mirrors: Path, pulls: Path, seed: str, n: i
 def _measure(rows: Rows, subjects: Sequence[EnvironmentInput], groups: Sequence[Group], until: str) -> None:
     for number, subject in enumerate(subjects):
         done = {row.way for row in rows if row.instance_id == subject.instance_id and not row.is_fault}
-        turn = number % (len(groups) - 1)  # the ladder comes last: it uses what the others found
-        for group in (*groups[turn:-1], *groups[:turn], groups[-1]):
+        turn = number % len(groups)
+        for group in (*groups[turn:], *groups[:turn]):
             if group.last in done:
                 continue
             if until and datetime.now(UTC).strftime("%H:%M") >= until:
