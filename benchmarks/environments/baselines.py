@@ -10,13 +10,12 @@ the product's own builds have them, and are judged by the product's evaluation, 
 
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from benchmarks.environments.measuring import BUILD_S, Environment, instance_of, measured, services_of
-from benchmarks.environments.ours import LABEL, MARK
+from benchmarks.environments.ours import MARK, MarkedBackend
 from benchmarks.environments.rows import Row
 from db.models import RejectReason
 from swefactory.checkouts import copy_tree
@@ -36,7 +35,7 @@ BY_UV = "P by uv"
 _SCRIPTS = {"A": "pip_right_python.sh", "P": "pip_one_python.sh", BY_UV: "pip_one_python.sh"}
 
 
-class PipBackend(DockerBackend):
+class PipBackend(MarkedBackend):
     """The docker sandbox, with an image of pip's in place of an environment's."""
 
     image = ""
@@ -52,17 +51,18 @@ class PipBackend(DockerBackend):
             (context / "tree").mkdir()
             copy_tree(tree, context / "tree")
             (context / "pip").mkdir()
-            for name, source in {
-                "prepare.sh": "pip_prepare.sh", "settings.sh": "pip_settings.sh", "install.sh": script
-            }.items():  # fmt: skip
-                shutil.copyfile(_HERE / source, context / "pip" / name)
+            paths = sorted(str(path.relative_to(tree)) for path in tree.rglob("*") if not path.is_dir())
+            (context / "pip" / "files").write_text("\0".join(paths), errors="surrogateescape")
+            for name in ("all", "prepare", "settings"):
+                shutil.copyfile(_HERE / f"pip_{name}.sh", context / "pip" / f"{name}.sh")
+            shutil.copyfile(_HERE / script, context / "pip" / "install.sh")
             for name, text in files.items():
                 (context / "pip" / name).write_text(text)
             arguments = {"PYTHON_IMAGE": python_image, "PYTHON": program, "MARK": self.image}
             arguments["UV_IMAGE"] = self.images.uv()
             named = {"index": context / "index.env"}
             build = Build(
-                context, _HERE / "pip.Dockerfile", self.image, arguments, {LABEL: "environments"}, named
+                context, _HERE / "pip.Dockerfile", self.image, arguments, {}, named
             )  # fmt: skip
             return self.engine.build(build, self.images.timeout_s)
 
@@ -79,7 +79,7 @@ class PipBackend(DockerBackend):
 
 def pip(folder: Path, subject: EnvironmentInput, way: str) -> Iterator[Row]:
     """A or P on one candidate; its image is removed."""
-    backend = PipBackend(folder / "cache", build_timeout_s=BUILD_S)
+    backend = PipBackend(folder / "cache")
     services = services_of(backend, folder)
     try:
         row = measured(services, subject, way, lambda: _made(services, backend, subject, way))
@@ -93,7 +93,7 @@ def _made(services: Services, backend: PipBackend, subject: EnvironmentInput, wa
     mirror = services.checkouts.mirror(subject.repository, subject.clone_url)
     tree = services.checkouts.tree(subject.repository, mirror, subject.base_commit)
     version = from_tags(mirror, subject.base_commit)
-    recipe = _recipe(services, tree, commit_date(mirror, subject.base_commit), version)
+    recipe = _recipe(services, subject, tree, version)
     if way == "A" and recipe is None:
         raise Rejected(RejectReason.NOT_PYTHON_PROJECT, "nothing says which Python and packages this needs")
     python = recipe.python_version if way == "A" and recipe else _ONE_PYTHON
@@ -108,24 +108,24 @@ def _made(services: Services, backend: PipBackend, subject: EnvironmentInput, wa
         why = "time ran out" if said.timed_out else log_text(said)[-2500:]
         raise Rejected(RejectReason.BUILD_FAILED, why)
     instance = instance_of(subject, services, python=python, digest=backend.image.rpartition(":")[2])
-    return Environment(replace(instance, environment_variables=recipe.environment_variables if recipe else {}))
+    if recipe:
+        instance = replace(
+            instance, environment_variables=recipe.environment_variables, test_command=recipe.test_command
+        )
+    return Environment(instance)
 
 
-def _recipe(services: Services, tree: Path, as_of: datetime, version: str) -> Recipe | None:
+def _recipe(services: Services, subject: EnvironmentInput, tree: Path, version: str) -> Recipe | None:
+    mirror = services.checkouts.mirror(subject.repository, subject.clone_url)
+    as_of, pythons = commit_date(mirror, subject.base_commit), services.sandboxes.pythons()
     try:
-        return detect(tree, as_of=as_of, pythons=services.sandboxes.pythons(), fallback_version=version)
+        return detect(tree, as_of=as_of, pythons=pythons, fallback_version=version, test_files=subject.test_files)
     except Rejected:
         return None
 
 
-def prepare(folder: Path, subjects: Iterable[EnvironmentInput], services: Services) -> None:
+def prepare(folder: Path) -> None:
     """Makes the interpreters' images, before any clock runs."""
     backend = DockerBackend(folder / "cache", build_timeout_s=BUILD_S)
-    wanted = {_ONE_PYTHON}
-    for subject in subjects:
-        mirror = services.checkouts.mirror(subject.repository, subject.clone_url)
-        tree = services.checkouts.tree(subject.repository, mirror, subject.base_commit)
-        recipe = _recipe(services, tree, commit_date(mirror, subject.base_commit), "0")
-        wanted |= {recipe.python_version} if recipe else set()
-    for version in sorted(wanted):
+    for version in backend.pythons():
         backend.images.python(version)

@@ -57,6 +57,7 @@ def _made(services: Services, subject: EnvironmentInput, way: str, known: set[st
         layout=recipe.layout,
         system_packages=spec.system_packages,
         environment_variables=recipe.environment_variables,
+        test_command=recipe.test_command,
     )
     return Environment(filled)
 
@@ -72,5 +73,6 @@ def _recipe(services: Services, subject: EnvironmentInput, way: str) -> Recipe:
         as_of=today if is_one else day,
         pythons=("3.9",) if is_one else tuple(services.sandboxes.pythons()),
         fallback_version=from_tags(mirror, subject.base_commit),
+        test_files=subject.test_files,
     )
     return replace(recipe, as_of=day if way == DATED else today)

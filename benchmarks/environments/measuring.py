@@ -1,11 +1,12 @@
 """One way on one candidate: an environment by the way's own means, then the tests once before and once after the fix.
 
 One property: from the environment on, every way runs the product's own evaluation, in a fresh sandbox for each state.
-CPU seconds are of this process, its children, docker's containers and builds, and docker's daemons.
+CPU seconds are of this process, its children, its containers and its builds; docker's daemons are left out.
 """
 
 import logging
 import os
+import re
 import resource
 import time
 import traceback
@@ -28,8 +29,8 @@ from swefactory.standing import EnvironmentRejected
 from swefactory.validation_runs import summary_of
 
 _log = logging.getLogger("environments")
-_CONTAINERS = Path("/sys/fs/cgroup/cpuacct/docker/cpuacct.usage")  # nanoseconds, builds included
-_DAEMONS = ("dockerd", "containerd")
+_CONTAINERS = Path("/sys/fs/cgroup/cpuacct/docker")
+TIMES = "CPU seconds of this step:"
 _DETAIL_CHARS = 3000
 BUILD_S, _TESTS_S = 1200, 600  # generous: a busy machine must not decide
 _RETRY_S = 15
@@ -132,20 +133,27 @@ def instance_of(
 # ---------------------------------------------------------------- CPU
 
 
+class Meter:
+    """CPU seconds of what is no child of this process: what runs in containers and builds."""
+
+    total_s = 0.0
+
+    def add_container(self, container_id: str) -> None:
+        """What a container has used so far; nothing where the machine's control groups are not read."""
+        used = _CONTAINERS / container_id / "cpuacct.usage"
+        if used.exists():
+            self.total_s += int(used.read_text()) / 1e9
+
+    def add_times(self, log: str) -> None:
+        """What the shell's `times` printed in a build: two lines, its own and its children's, behind TIMES."""
+        for said in log.split(f"{TIMES}\n")[1:]:
+            for minutes, seconds in re.findall(r"\b(\d+)m([\d.]+)s\b", "".join(said.splitlines()[:2])):
+                self.total_s += int(minutes) * 60 + float(seconds)
+
+
+INSIDE = Meter()
+
+
 def _cpu_s() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    own = sum(each.ru_utime + each.ru_stime for each in used)
-    inside = int(_CONTAINERS.read_text()) / 1e9 if _CONTAINERS.exists() else 0.0
-    return own + inside + sum(_process_s(path) for path in Path("/proc").glob("[0-9]*/stat"))
-
-
-def _process_s(stat: Path) -> float:
-    """User and system time of one of docker's daemons; nothing for any other process."""
-    try:
-        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
-    except OSError:  # it has ended
-        return 0.0
-    if name not in _DAEMONS:
-        return 0.0
-    fields = rest.split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return INSIDE.total_s + sum(each.ru_utime + each.ru_stime for each in used)

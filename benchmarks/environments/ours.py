@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.environments.measuring import BUILD_S, Environment, instance_of, measured, services_of
+from benchmarks.environments.measuring import BUILD_S, INSIDE, TIMES, Environment, instance_of, measured, services_of
 from benchmarks.environments.rows import Row
+from swefactory.instance_runs import EnvironmentFacts
 from swefactory.protocols import CommandResult, KeepingBackend
+from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_engine import Build, Engine
 from swefactory.sandboxes.namespace import NamespaceBackend
@@ -40,8 +42,18 @@ def made_by_the_stage(services: Services, subject: EnvironmentInput) -> Environm
         layout=output.recipe.layout,
         system_packages=output.spec.system_packages,
         environment_variables=output.recipe.environment_variables,
+        test_command=output.recipe.test_command,
+        build=_build_of(output),
     )
     return Environment(instance, output.materialised.unique_bytes, output.materialised.shared_bytes)
+
+
+def _build_of(output: environments.EnvironmentOutput) -> EnvironmentFacts | None:
+    """What builds the project's own extension modules."""
+    if output.build is None:
+        return None
+    spec = output.build.environment.spec
+    return EnvironmentFacts(spec.digest, spec.python_version, output.build.lock.digest, spec.system_packages)
 
 
 def namespace_cold(folder: Path, subject: EnvironmentInput) -> Iterator[Row]:
@@ -81,8 +93,9 @@ def kept_namespace(folder: Path) -> tuple[Services, NamespaceBackend]:
 # ---------------------------------------------------------------- docker
 
 
-class OwnCaches(Engine):
-    """An engine whose builds use cache mounts of the benchmark's own, and never a layer of an earlier environment."""
+class MarkedEngine(Engine):
+    """An engine whose builds carry the benchmark's label, use cache mounts of its own and no layer of an earlier
+    environment, and tell what CPU time they took."""
 
     def __init__(self, cache: str) -> None:
         super().__init__()
@@ -90,21 +103,29 @@ class OwnCaches(Engine):
 
     def build(self, build: Build, timeout_s: float) -> CommandResult:
         text = re.sub(r"id=swefactory-", f"id={self._cache}-", build.dockerfile.read_text())
-        text = re.sub(r"^    sh /", f"    : {secrets.token_hex(6)} {MARK} && sh /", text, flags=re.MULTILINE)
+        mark = f": {secrets.token_hex(6)} {MARK}"
+        end = f'; code=$?; echo "{TIMES}"; times; exit $code'
+        text = re.sub(r"^    (sh /.*)$", rf"    {mark}; \1{end}", text, flags=re.MULTILINE)
         with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as file:
             file.write(text)
             file.flush()
             labels = {**build.labels, LABEL: "environments"}
-            return super().build(replace(build, dockerfile=Path(file.name), labels=labels), timeout_s)
+            result = super().build(replace(build, dockerfile=Path(file.name), labels=labels), timeout_s)
+        INSIDE.add_times(log_text(result))
+        return result
 
 
-class OwnCachesBackend(DockerBackend):
-    """The docker sandbox on that engine."""
+class MarkedBackend(DockerBackend):
+    """The docker sandbox on that engine; what its containers use is counted."""
 
-    def __init__(self, cache_dir: Path, cache: str) -> None:
+    def __init__(self, cache_dir: Path, cache: str = MARK) -> None:
         super().__init__(cache_dir, build_timeout_s=BUILD_S)
-        self.engine = OwnCaches(cache)
+        self.engine = MarkedEngine(cache)
         self.images = replace(self.images, engine=self.engine)
+
+    def _remove(self, container_id: str) -> None:
+        INSIDE.add_container(container_id)
+        super()._remove(container_id)
 
 
 def docker(folder: Path, subject: EnvironmentInput) -> Iterator[Row]:
@@ -113,7 +134,7 @@ def docker(folder: Path, subject: EnvironmentInput) -> Iterator[Row]:
         home = Path(name)
         home.chmod(0o755)
         (home / "mirrors").symlink_to(folder / "mirrors")
-        backend = OwnCachesBackend(home / "cache", f"{MARK}-{secrets.token_hex(6)}")
+        backend = MarkedBackend(home / "cache", f"{MARK}-{secrets.token_hex(6)}")
         services = services_of(backend, home)
         digest = ""
         for way in ("docker cold", "docker warm", "docker reused"):

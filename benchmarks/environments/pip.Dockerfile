@@ -1,5 +1,6 @@
 # A baseline's image: the interpreter's image, the checkout, and one step that installs. MARK makes it each instance's
-# own. uv's program and cache are for the way "P by uv" alone.
+# own. uv's program and cache are for the way "P by uv" alone. In the end the checkout's own files go, what the install
+# wrote among them stays: an evaluation brings its checkout, in which the fix may have removed some.
 ARG PYTHON_IMAGE
 ARG UV_IMAGE
 FROM ${UV_IMAGE} AS uv
@@ -11,4 +12,4 @@ RUN --mount=type=bind,source=host,target=/host --mount=type=bind,source=pip,targ
     --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv \
     --mount=type=cache,id=swefactory-benchmark-uv,target=/cache \
     --mount=type=secret,id=index,target=/run/index.env \
-    : ${MARK} swefactory-benchmark && sh /pip/prepare.sh ${PYTHON} && sh /pip/install.sh
+    sh /pip/all.sh ${PYTHON} ${MARK}

@@ -13,9 +13,11 @@ the same candidates. --until HH:MM (UTC) begins nothing after that time.
 """
 
 import argparse
+import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,15 +49,18 @@ def main() -> int:
     options.add_argument("--seed", default="2026")
     options.add_argument("-n", type=int, default=66, help="candidates")
     options.add_argument("--ways", choices=("times", "yield"), default="times")
+    options.add_argument("--skip", type=int, default=0, metavar="N", help="the first N candidates come last")
     options.add_argument("--last", action="store_true", help="the last candidates first")
     options.add_argument("--until", default="", metavar="HH:MM")
     args = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folder = args.folder.resolve()
+    folder = args.folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     kept, store = ours.kept_namespace(folder)
-    subjects = candidates(kept.checkouts, args.mirrors, args.pulls, args.seed, args.n)
-    baselines.prepare(folder, subjects, kept)
+    subjects = candidates(kept.checkouts, args)
+    if args.ways == "times":
+        baselines.prepare(folder)
+    subjects = subjects[args.skip :] + subjects[: args.skip]
     rows = Rows(args.rows)
     next_ = Group("namespace next", lambda subject: ours.namespace_next(kept, store, subject))
     by_uv = Group(BY_UV, lambda subject: baselines.pip(folder, subject, BY_UV))
@@ -78,14 +83,22 @@ def main() -> int:
     return 0
 
 
-def candidates(checkouts: Checkouts, mirrors: Path, pulls: Path, seed: str, n: int) -> list[EnvironmentInput]:
-    """The first n of the order that are candidates at all."""
+def candidates(checkouts: Checkouts, args: argparse.Namespace) -> list[EnvironmentInput]:
+    """The first n of the order that are candidates at all; kept beside the caches: reading them takes a while."""
+    kept = args.folder / f"candidates-{args.seed}-{args.n}.json"
+    if kept.exists():
+        return [
+            EnvironmentInput(**{**row, "test_files": tuple(row["test_files"])}) for row in json.loads(kept.read_text())
+        ]
     found: list[EnvironmentInput] = []
-    for pull in ordered(read_pulls(pulls), seed):
-        if len(found) == n:
+    for pull in ordered(read_pulls(args.pulls), args.seed):
+        if len(found) == args.n:
             break
-        if (subject := as_candidate(checkouts, mirrors, pull)) is not None:
+        if (subject := as_candidate(checkouts, args.mirrors, pull)) is not None:
             found.append(subject)
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps([asdict(subject) for subject in found]))
+    part.rename(kept)
     return found
 
 
