@@ -15,7 +15,7 @@ from swefactory.checkouts import run_git
 from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes.generated_files import generated_files, write_generated
 from swefactory.recipes.layout import import_names, write_project
-from swefactory.recipes.python import detect
+from swefactory.recipes.python import detect, spanning
 from swefactory.recipes.versions import from_tags
 from tests.fake_environments import write_tree
 
@@ -136,6 +136,18 @@ def test_a_smoke_test_imports_the_package_of_the_projects_name_or_all_it_holds(t
     write_tree(tmp_path, {"my_pkg/__init__.py": "", "tests/__init__.py": "", "setup.py": "", "other/__init__.py": ""})
     assert import_names(tmp_path, ProjectLayout("My-Pkg", "1")) == ("my_pkg",)
     assert import_names(tmp_path, ProjectLayout("unlike", "1")) == ("my_pkg", "other")
+
+
+def test_a_fix_that_moves_the_sources_is_imported_before_and_after(tmp_path: Path) -> None:
+    base, after = tmp_path / "base", tmp_path / "after"
+    write_tree(base, {"pyproject.toml": HEAD, "x/__init__.py": ""})
+    write_tree(after, {"pyproject.toml": HEAD, "src/x/__init__.py": ""})
+    at = datetime(2022, 6, 1, tzinfo=UTC)
+    recipe = spanning(detect(base, as_of=at, pythons=("3.9",)), after)
+    assert recipe.layout.source_roots == (".", "src")
+    assert import_names(after, recipe.layout) == import_names(base, recipe.layout) == ("x",)
+    (after / "pyproject.toml").unlink()
+    assert spanning(recipe, after) == recipe  # no project any more: nothing to add
 
 
 def test_python_takes_the_written_folder_for_an_installed_project(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ pkg_resources and pytest find the project as if it were installed, and no line o
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -43,6 +44,13 @@ def layout_of(tree: Path, declared: Declared, fallback_version: str = "") -> tup
     )
     written = {"generated_files": ", ".join(files)} if files else {}
     return layout, {"version": version_why, "source_roots": roots_why, **written}
+
+
+def with_roots_of(layout: ProjectLayout, after: Path, declared: Declared) -> ProjectLayout:
+    """The layout with the source roots besides that the tree after a fix has: one that moves the sources, to src for
+    instance, is imported from both places. A root that is not there counts for nothing."""
+    roots, _ = _source_roots(after, declared)
+    return replace(layout, source_roots=tuple(dict.fromkeys((*layout.source_roots, *roots))))
 
 
 def _safe_name(name: str) -> str:

@@ -20,12 +20,12 @@ from swefactory.recipes.ci_files import read_jobs
 from swefactory.recipes.compiled import build_needs
 from swefactory.recipes.declared import Declared, merged
 from swefactory.recipes.dependencies import Dependencies
-from swefactory.recipes.layout import layout_of
+from swefactory.recipes.layout import layout_of, with_roots_of
 from swefactory.recipes.pyproject import read_flit_ini, read_pipfile, read_pyproject
 from swefactory.recipes.python_choice import choose_python
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.setuptools_files import read_setup_cfg, read_setup_py
-from swefactory.recipes.subfolders import beside, moved, project_folder
+from swefactory.recipes.subfolders import beside, is_project, moved, project_folder
 from swefactory.recipes.system_packages import from_ci, of_requirements, root_needs
 from swefactory.recipes.test_runner import Runner, choose_runner
 from swefactory.runners import uses_pytest
@@ -83,6 +83,14 @@ def detect(
         compiled=declared.compiled,
         build_requirements=tuple(building),
     )
+
+
+def spanning(recipe: Recipe, after: Path) -> Recipe:
+    """The recipe for the tree `after` the fix too: its layout has the source roots of both. Of a project at the root:
+    one below it does not move."""
+    if not is_project(after):
+        return recipe
+    return replace(recipe, layout=with_roots_of(recipe.layout, after, read_declared(after)))
 
 
 def _named(chosen: Dependencies) -> set[str]:

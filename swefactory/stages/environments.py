@@ -31,7 +31,7 @@ from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
 from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
 from swefactory.recipes.lock import Locked
-from swefactory.recipes.python import detect
+from swefactory.recipes.python import detect, spanning
 from swefactory.recipes.python_names import minor_key
 from swefactory.recipes.smoke_repairs import wants_older_python
 from swefactory.recipes.versions import from_tags
@@ -103,13 +103,14 @@ def work(services: Services, subject: EnvironmentInput) -> EnvironmentOutput:
         after = Path(folder)
         _apply(after, tree, subject)
         while True:
-            recipe = detect(
+            found = detect(
                 tree,
                 as_of=commit_date(mirror, subject.base_commit),
                 pythons=pythons,
                 fallback_version=from_tags(mirror, subject.base_commit),
                 test_files=subject.test_files,
             )
+            recipe = spanning(found, after)
             try:
                 trees, asked = (tree, after), replace(recipe, attempts=earlier)
                 standing = stand(services, subject.instance_id, subject.test_files, trees, asked)
