@@ -1,9 +1,7 @@
 """What an administrator queues: repositories to crawl, rollouts to run. One property: queuing twice is queuing once."""
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func
@@ -11,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from db import jobs
 from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance, Tier
+from swefactory import agent_configs
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 from swefactory.repository_names import is_name
@@ -86,7 +85,7 @@ def add_rollouts(
     """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one.
     Raises UsageError for an unknown or not validated instance."""
     instances = _validated(db, instance_ids)
-    config = _agent_config(db, agent)
+    config, _ = agent_configs.add(db, agent, rename=True)
     n_new = n_jobs = 0
     for instance in instances:
         for replica in range(1, replicas + 1):
@@ -122,12 +121,6 @@ def revalidate(
     return Queued(n_new=0, n_jobs=n_jobs)
 
 
-def agent_digest(agent: AgentSpec) -> str:
-    """sha256 over everything that can change what the agent does; not over its name."""
-    facts = {key: value for key, value in asdict(agent).items() if key != "name"}
-    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def _validated(db: Session, instance_ids: Sequence[str]) -> list[TaskInstance]:
     statement = select(TaskInstance).order_by(TaskInstance.instance_id)
     if not instance_ids:
@@ -142,21 +135,6 @@ def _validated(db: Session, instance_ids: Sequence[str]) -> list[TaskInstance]:
         if instance.status is not InstanceStatus.VALIDATED:
             raise UsageError(f"{instance.instance_id} is {instance.status.value}, not validated; no rollout was queued")
     return found
-
-
-def _agent_config(db: Session, agent: AgentSpec) -> AgentConfig:
-    digest = agent_digest(agent)
-    known = db.exec(select(AgentConfig).where(AgentConfig.digest == digest)).first()
-    if known:
-        return known
-    row = AgentConfig(digest=digest, name=agent.name, kind=agent.kind, model=agent.model, parameters=_json_facts(agent))
-    db.add(row)
-    db.flush()
-    return row
-
-
-def _json_facts(agent: AgentSpec) -> dict[str, object]:
-    return {**asdict(agent), "kind": agent.kind.value}
 
 
 def _rollout(db: Session, instance: TaskInstance, config: AgentConfig, replica: int) -> tuple[Rollout, bool]:

@@ -459,7 +459,8 @@ class KeepingBackend(SandboxBackend, EnvironmentStore, Protocol):
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """Who solves a task and within which limits. Holds no secret."""
+    """Who solves a task and within which limits. Holds no secret. `n_replicas` is what one asks for unless told
+    otherwise; it changes nothing of what the agent does."""
 
     kind: AgentKind
     name: str
@@ -469,6 +470,11 @@ class AgentSpec:
     timeout_s: float = 3600
     command_timeout_s: float = 300
     parameters: Mapping[str, Any] = field(default_factory=dict)  # LiteLLM's: temperature, top_p, …
+    max_tokens: int | None = None  # prompts and answers together, over all turns
+    prompts: Mapping[str, str] = field(default_factory=dict)  # system, task, continue -> text; the rest are our own
+    tools: tuple[str, ...] = ("terminal", "file_editor")  # beside finish and think
+    condenser: Mapping[str, Any] = field(default_factory=dict)  # of LLMSummarizingCondenser; empty: none
+    n_replicas: int = 1
 
 
 @dataclass(frozen=True)

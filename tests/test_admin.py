@@ -21,7 +21,8 @@ from db.models import (
     Tier,
     utc_now,
 )
-from swefactory import admin
+from swefactory import admin, agent_configs
+from swefactory.cli.instance_choice import chosen_instances
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 
@@ -107,11 +108,21 @@ def test_an_instance_that_cannot_be_rolled_out_on_queues_nothing(two_instances: 
 
 
 def test_an_agents_digest_is_of_what_it_does_not_of_its_name() -> None:
-    assert admin.agent_digest(NOP) == admin.agent_digest(AgentSpec(kind=AgentKind.NOP, name="idler"))
+    assert agent_configs.agent_digest(NOP) == agent_configs.agent_digest(AgentSpec(kind=AgentKind.NOP, name="idler"))
     spec = AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m")
-    assert admin.agent_digest(spec) != admin.agent_digest(
+    assert agent_configs.agent_digest(spec) != agent_configs.agent_digest(
         AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m", max_turns=5)
     )
+
+
+def test_instances_are_meant_by_id_by_pattern_and_by_query(two_instances: Engine) -> None:
+    with session(two_instances, writing=False) as db:
+        assert chosen_instances(two_instances, db, []) == []
+        assert chosen_instances(two_instances, db, ["acme__tool-2"]) == ["acme__tool-2"]
+        assert chosen_instances(two_instances, db, ["acme__*", "instances"]) == ["acme__tool-1"]  # the validated one
+        for wanted, says in (("other__*", "none of the 1"), ("funnel", "no column instance_id")):
+            with pytest.raises(UsageError, match=says):
+                chosen_instances(two_instances, db, [wanted])
 
 
 def test_revalidation_is_queued_again_with_its_tier(two_instances: Engine) -> None:

@@ -28,6 +28,7 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["repo", "add"], ["repo", "discover"], ["repo", "list"], ["run"], ["status"], ["query"], ["instance", "list"],
         ["instance", "show"], ["instance", "revalidate"],
         ["environment", "list"], ["environment", "show"], ["environment", "explain"],
+        ["agent", "add"], ["agent", "list"], ["agent", "show"],
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
         ["benchmark", "list"], ["benchmark", "index"],

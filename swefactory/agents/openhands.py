@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from openhands.sdk import LLM, LocalConversation
 from openhands.sdk import Agent as OpenHandsSdkAgent
+from openhands.sdk.context.condenser import LLMSummarizingCondenser
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.conversation.state import ConversationExecutionStatus
 from openhands.sdk.event import ActionEvent, LLMConvertibleEvent, MessageEvent
@@ -27,6 +28,7 @@ from openhands.sdk.event.conversation_error import ConversationErrorEvent
 from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
 
 from db.models import ExitStatus
+from swefactory.agents.agent_specs import CONDENSER
 from swefactory.agents.openhands_llm import explain, is_model_error, make_llm
 from swefactory.agents.openhands_tools import BoundTools, bound
 from swefactory.agents.prompts import prompt_text
@@ -65,10 +67,10 @@ class OpenHandsAgent:
         workspace.mkdir()
         agent = OpenHandsSdkAgent(
             llm=llm,
-            tools=tools.specs(),
+            tools=tools.specs(self._spec.tools),
             include_default_tools=["FinishTool", "ThinkTool"],
-            system_prompt=prompt_text("system.txt").strip(),
-            condenser=None,  # a condensed history is not what the model saw, and no trajectory to train on
+            system_prompt=self._prompt("system"),
+            condenser=self._condenser(llm),
         )
         return LocalConversation(
             agent=agent,
@@ -78,13 +80,21 @@ class OpenHandsAgent:
             max_budget_per_run=self._spec.max_cost_usd,
         )
 
+    def _prompt(self, name: str) -> str:
+        return (self._spec.prompts.get(name) or prompt_text(f"{name}.txt")).strip()
+
+    def _condenser(self, llm: LLM) -> LLMSummarizingCondenser | None:
+        """None unless asked for: a condensed history is not what the model saw, and no trajectory to train on."""
+        settings = self._spec.condenser
+        return LLMSummarizingCondenser(llm=llm, **{**CONDENSER, **settings}) if settings else None
+
     @property
     def _max_turns(self) -> int:
         return max(1, min(self._spec.max_turns, MAX_TURNS))
 
     def _run(self, conversation: LocalConversation, problem: Problem, tools: BoundTools) -> _Ending:
         started = time.monotonic()
-        _send(conversation, prompt_text("task.txt").replace("@STATEMENT@", problem.statement.strip()))
+        _send(conversation, self._prompt("task").replace("@STATEMENT@", problem.statement.strip()))
         clock = _WallClock(conversation, tools, started + self._spec.timeout_s)
         try:
             asyncio.run(self._converse(conversation, clock))
@@ -108,7 +118,7 @@ class OpenHandsAgent:
                     return
                 if n_told == MAX_CONTINUES or _n_turns(conversation) >= self._max_turns:
                     return
-                _send(conversation, prompt_text("continue.txt"))
+                _send(conversation, self._prompt("continue"))
 
     def _failed(self, conversation: LocalConversation, error: BaseException) -> _Ending:
         if isinstance(error, LLMContextWindowExceedError):

@@ -66,9 +66,9 @@ class BoundTools:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     failure: InfrastructureError | None = None
 
-    def specs(self) -> list[Tool]:
-        """What an Agent is given."""
-        return [Tool(name=name, params={"token": self.token}) for name in ("sandbox_terminal", "sandbox_file_editor")]
+    def specs(self, names: Sequence[str]) -> list[Tool]:
+        """What an Agent is given of `terminal` and `file_editor`."""
+        return [Tool(name=f"sandbox_{name}", params={"token": self.token}) for name in names]
 
     def interrupt(self) -> None:
         """From another thread: lets go of a running command."""

@@ -7,8 +7,9 @@ from sqlmodel import col, select
 
 from db.engine import session
 from db.models import AgentConfig, AgentKind, Rollout, TaskInstance
-from swefactory import admin
+from swefactory import admin, agent_configs
 from swefactory.cli.context import AsJson, catalog, settings
+from swefactory.cli.instance_choice import INSTANCES_HELP, chosen_instances
 from swefactory.cli.output import console, show, show_one
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
@@ -20,27 +21,42 @@ MAX_TURNS = 100
 
 @app.command()
 def add(
-    agent: Annotated[AgentKind, typer.Option("--agent", "-a", help="oracle, nop or openhands.")],
+    agent: Annotated[
+        str, typer.Option("--agent", "-a", help="oracle, nop, an agent's name or digest, or openhands with --model.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="As LiteLLM names it, for openhands.")] = "",
     instances: Annotated[
-        list[str] | None, typer.Option("--instance", "-i", help="An instance id (repeatable); default all validated.")
+        list[str] | None,
+        typer.Option("--instance", "-i", "--instances", help=f"{INSTANCES_HELP} (repeatable); default all validated."),
     ] = None,
-    replicas: Annotated[int, typer.Option("-k", "--replicas", min=1, help="Rollouts an instance.")] = 1,
+    replicas: Annotated[
+        int | None,
+        typer.Option("-k", "--replicas", min=1, help="Rollouts an instance; default as the agent says, or 1."),
+    ] = None,
     max_turns: Annotated[int, typer.Option(min=1, max=MAX_TURNS, help="Model calls at most.")] = MAX_TURNS,
     max_cost: Annotated[float | None, typer.Option(help="US dollars at most, a rollout.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds at most, a rollout.")] = 3600,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
 ) -> None:
-    """Queue rollouts; queuing the same twice is queuing once.
+    """Queue rollouts; queuing the same twice is queuing once. Limits and temperature are for an agent made by --model.
 
-    Examples: `swefactory rollout add --agent oracle` ·
+    Examples: `swefactory rollout add --agent oracle` · `swefactory rollout add --agent qwen -i 'pallets__*' -k 4` ·
     `swefactory rollout add --agent openhands --model hosted_vllm/Qwen/Qwen3-Coder-30B-A3B-Instruct -k 4`
     """
-    spec = _spec(agent, model, max_turns, max_cost, timeout, temperature)
     current = settings()
     with catalog(current) as engine, session(engine) as db:
+        if agent in list(AgentKind):
+            given = _spec(AgentKind(agent), model, max_turns, max_cost, timeout, temperature)
+            config, _ = agent_configs.add(db, given, redact=current.redact, rename=True)
+        else:
+            config = agent_configs.find(db, agent)
+        spec = agent_configs.spec_of(config)
         queued = admin.add_rollouts(
-            db, spec, instance_ids=instances or (), replicas=replicas, max_attempts=current.max_attempts
+            db,
+            spec,
+            instance_ids=chosen_instances(engine, db, instances or ()),
+            replicas=replicas or spec.n_replicas,
+            max_attempts=current.max_attempts,
         )
     console.print(f"{spec.name}: {queued.n_new} rollouts queued" + ("; next: swefactory run" if queued.n_new else ""))
 

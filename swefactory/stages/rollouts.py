@@ -15,7 +15,7 @@ What becomes of a run that did not go to its end:
     the sandbox fails                     the job fails and is retried
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from sqlmodel import Session
 
 from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, StageName, TaskInstance, utc_now
 from swefactory.agent_checkouts import prepare
+from swefactory.agent_configs import spec_of
 from swefactory.errors import Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
 from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem
@@ -61,16 +62,10 @@ def load(session: Session, rollout_id: int) -> RolloutInput:
     """Raises InfrastructureError when the instance has no environment."""
     rollout = session.get_one(Rollout, rollout_id)
     instance = session.get_one(TaskInstance, rollout.task_instance_id)
-    agent = _agent_spec(session.get_one(AgentConfig, rollout.agent_config_id))
+    agent = spec_of(session.get_one(AgentConfig, rollout.agent_config_id))
     gold_patch = instance.patch if agent.kind is AgentKind.ORACLE else ""
     problem = Problem(instance.instance_id, instance.problem_statement, gold_patch)
     return RolloutInput(rollout_id, agent, problem, load_instance(session, rollout.task_instance_id))
-
-
-def _agent_spec(config: AgentConfig) -> AgentSpec:
-    known = {field.name for field in fields(AgentSpec)} - {"kind", "name", "model"}
-    facts = {name: value for name, value in config.parameters.items() if name in known}
-    return AgentSpec(kind=config.kind, name=config.name, model=config.model, **facts)
 
 
 # ---------------------------------------------------------------- work
