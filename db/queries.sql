@@ -258,8 +258,8 @@ WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY task_instance.instance_id, agent_config.name, agent_config.id, rollout.replica;
 
 -- name: agents
--- How many task instances each agent resolved. A rollout that ended by our own fault, or whose patch is suspicious,
--- counts for nothing.
+-- How many task instances each agent resolved. A rollout that ended by our own fault or the model server's, that was
+-- called off, or whose patch is suspicious counts for nothing.
 SELECT
     agent_config.name AS agent,
     agent_config.model,
@@ -274,7 +274,7 @@ JOIN task_instance ON task_instance.id = rollout.task_instance_id
 JOIN repository ON repository.id = task_instance.repository_id
 WHERE
     rollout.finished_at IS NOT NULL
-    AND rollout.exit_status <> 'infrastructure_error'
+    AND rollout.exit_status NOT IN ('infrastructure_error', 'model_error', 'cancelled')
     AND json_array_length(rollout.suspicious) = 0
     AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
 GROUP BY agent_config.id, agent_config.name, agent_config.model
@@ -363,3 +363,68 @@ WHERE
     )
     AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
 ORDER BY task_instance.instance_id, validation.number, test_verdict.test_id;
+
+-- name: rollout_steps
+-- Each step of each rollout: its tokens, its cost, and where its time went; also of attempts that were lost.
+SELECT
+    rollout_step.rollout_id,
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout_step.attempt,
+    rollout_step.number AS step,
+    CAST(rollout_step.tools AS TEXT) AS tools,
+    rollout_step.n_errors,
+    rollout_step.n_prompt_tokens,
+    rollout_step.n_completion_tokens,
+    rollout_step.n_cached_tokens,
+    rollout_step.n_reasoning_tokens,
+    rollout_step.cost_usd,
+    rollout_step.model_s,
+    rollout_step.tools_s,
+    rollout_step.overhead_s
+FROM rollout_step
+JOIN rollout ON rollout.id = rollout_step.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:rollout AS TEXT) IS NULL OR CAST(rollout.id AS TEXT) = CAST(:rollout AS TEXT)
+ORDER BY rollout_step.rollout_id, rollout_step.attempt, rollout_step.number;
+
+-- name: rollout_attempts
+-- How each attempt at each rollout began, where there was more than one, and what it cost.
+SELECT
+    rollout_attempt.rollout_id,
+    task_instance.instance_id,
+    rollout_attempt.number AS attempt,
+    rollout_attempt.way,
+    rollout_attempt.detail,
+    (
+        SELECT count(*) FROM rollout_step
+        WHERE rollout_step.rollout_id = rollout_attempt.rollout_id AND rollout_step.attempt = rollout_attempt.number
+    ) AS n_steps,
+    (
+        SELECT coalesce(sum(rollout_step.cost_usd), 0) FROM rollout_step
+        WHERE rollout_step.rollout_id = rollout_attempt.rollout_id AND rollout_step.attempt = rollout_attempt.number
+    ) AS cost_usd
+FROM rollout_attempt
+JOIN rollout ON rollout.id = rollout_attempt.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+WHERE rollout_attempt.rollout_id IN (SELECT other.rollout_id FROM rollout_attempt AS other WHERE other.number > 1)
+ORDER BY rollout_attempt.rollout_id, rollout_attempt.number;
+
+-- name: cheat_flags
+-- What in trajectories looks like cheating, each with the event that shows it.
+SELECT
+    rollout_flag.rollout_id,
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout_flag.kind,
+    rollout_flag.event_number,
+    rollout_flag.excerpt,
+    CASE WHEN rollout.resolved THEN 'yes' WHEN NOT rollout.resolved THEN 'no' END AS resolved
+FROM rollout_flag
+JOIN rollout ON rollout.id = rollout_flag.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY rollout_flag.rollout_id, rollout_flag.event_number, rollout_flag.kind;

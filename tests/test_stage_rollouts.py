@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from db.engine import session
 from db.models import (
@@ -19,11 +19,15 @@ from db.models import (
     Artifact,
     Environment,
     ExitStatus,
+    FlagKind,
     InstanceStatus,
     PullRequest,
     RejectReason,
     Repository,
     Rollout,
+    RolloutEvent,
+    RolloutFlag,
+    RolloutStep,
     StageName,
     TaskInstance,
 )
@@ -33,7 +37,8 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, apply_patch, run_git
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Journal, Problem, Sandbox
+from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import NextJob, Saved, Services
 from swefactory.stages import rollouts
 from tests.scripted_model import ScriptedModel, call, finish
@@ -80,7 +85,7 @@ class Doing:
         self.problem: Problem | None = None
         self.seen = ""
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal | None = None) -> AgentResult:
         self.problem = problem
         for script in self._scripts:
             ran = sandbox.run(["bash", "-ec", script], timeout_s=60)
@@ -105,6 +110,7 @@ class World:
             sandboxes=backend,
             artifacts=LocalArtifacts(settings.artifacts_dir),
             agent=lambda spec: make_agent(spec, settings),
+            journals=lambda rollout_id, label: SqlJournal(engine, rollout_id, label),
         )
         self._fill(_make_origin(self.origin), backend)
 
@@ -371,15 +377,18 @@ def test_openhands_solves_the_instance_in_its_own_sandbox(world: World) -> None:
         call("terminal", command="C-c", is_input=True),
         call("terminal", command="exit 5"),
         call("terminal", command="git status --short; exec 3<>/dev/tcp/127.0.0.1/1 || echo offline"),
+        call("terminal", command=f"git log --all; pip download calc; echo {KEY}"),
         finish(),
     ]
+    prices = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0}
+    agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted", parameters=prices)
     with ScriptedModel(script) as model:
         asked = world.services.settings.model_copy(update={"model_url": model.url})
         services = replace(world.services, settings=asked, agent=lambda spec: make_agent(spec, asked))
-        rollout, saved = world.roll_out(AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted"), services)
+        rollout, saved = world.roll_out(agent, services)
     assert (rollout.exit_status, rollout.exit_detail) == (ExitStatus.SUBMITTED, "")
     assert saved == GRADE
-    assert (rollout.n_turns, rollout.n_prompt_tokens) == (8, 800)
+    assert (rollout.n_turns, rollout.n_prompt_tokens, rollout.n_reasoning_tokens) == (9, 900, 27)
     assert (rollout.model_patch or "").count("diff --git") == 1
     assert "+    return a + b" in (rollout.model_patch or "")
     assert rollout.messages_digest is not None
@@ -392,3 +401,27 @@ def test_openhands_solves_the_instance_in_its_own_sandbox(world: World) -> None:
     assert "exited with code 5" in seen[5]
     assert "M calc.py" in seen[6]
     assert "offline" in seen[6]
+    with session(world.engine, writing=False) as db:
+        steps = list(db.exec(select(RolloutStep).order_by(col(RolloutStep.number))))
+        flags = list(db.exec(select(RolloutFlag).order_by(col(RolloutFlag.kind))))
+        assert not db.exec(select(RolloutEvent)).all(), "once it has ended, an artifact holds the events"
+    assert [step.number for step in steps] == list(range(1, 10))
+    assert sum(step.cost_usd for step in steps) == pytest.approx(rollout.cost_usd) == pytest.approx(0.9)
+    assert rollout.tools_s >= 1
+    assert rollout.model_s + rollout.tools_s + rollout.overhead_s <= rollout.duration_s
+    lines = services.artifacts.get(rollout.trajectory_digest or "").decode().splitlines()
+    assert [(flag.kind, flag.excerpt) for flag in flags] == [
+        (FlagKind.HISTORY_DIGGING, "git log --all"), (FlagKind.PACKAGE_DOWNLOAD, "pip download calc"),
+    ]  # fmt: skip
+    assert {json.loads(lines[flag.event_number])["id"] for flag in flags} == {flags[0].event_id}
+    assert_nowhere(KEY, world)
+
+
+def assert_nowhere(secret: str, world: World) -> None:
+    """In no column of the catalog, and in no file of the home: artifacts, logs, caches."""
+    with world.engine.connect() as connection:
+        for name, table in SQLModel.metadata.tables.items():
+            assert secret not in repr(connection.execute(table.select()).all()), name
+    files = [path for path in world.services.settings.home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
