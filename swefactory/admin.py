@@ -8,7 +8,20 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from db import jobs
-from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance, Tier
+from db.models import (
+    AgentConfig,
+    Campaign,
+    Crawl,
+    ExitStatus,
+    InstanceStatus,
+    Repository,
+    Rollout,
+    SourceKind,
+    StageName,
+    TaskInstance,
+    Tier,
+    utc_now,
+)
 from swefactory import agent_configs
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
@@ -79,22 +92,69 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is not a repository's name; write owner/name, for example pallets/click")
 
 
+@dataclass(frozen=True)
+class CampaignSpec:
+    """A name under which rollouts share a budget: dollars, and seconds from the start of the first."""
+
+    name: str
+    max_cost_usd: float | None = None
+    max_duration_s: float | None = None
+
+
 def add_rollouts(
-    db: Session, agent: AgentSpec, *, instance_ids: Sequence[str] = (), replicas: int = 1, max_attempts: int = 3
+    db: Session,
+    agent: AgentSpec,
+    *,
+    instance_ids: Sequence[str] = (),
+    replicas: int = 1,
+    max_attempts: int = 3,
+    campaign: CampaignSpec | None = None,
 ) -> Queued:
-    """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one.
-    Raises UsageError for an unknown or not validated instance."""
+    """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one, as part of
+    `campaign`. Ones that were cancelled are queued again. Raises UsageError for an instance that is none."""
     instances = _validated(db, instance_ids)
     config, _ = agent_configs.add(db, agent, rename=True)
+    campaign_id = _campaign(db, campaign).id if campaign else None
     n_new = n_jobs = 0
     for instance in instances:
         for replica in range(1, replicas + 1):
             rollout, is_new = _rollout(db, instance, config, replica)
-            n_new += is_new
             if is_new:
                 assert rollout.id is not None
-                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, max_attempts=max_attempts)
+                rollout.campaign_id = campaign_id
+                n_new += 1
+                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, max_attempts=max_attempts, again=True)
     return Queued(n_new, n_jobs)
+
+
+def _campaign(db: Session, spec: CampaignSpec) -> Campaign:
+    """The campaign of this name, made or given the budget that is said now."""
+    row = db.exec(select(Campaign).where(Campaign.name == spec.name)).first() or Campaign(name=spec.name)
+    if spec.max_cost_usd is not None:
+        row.max_cost_usd = spec.max_cost_usd
+    if spec.max_duration_s is not None:
+        row.max_duration_s = spec.max_duration_s
+    db.add(row)
+    db.flush()
+    return row
+
+
+def cancel_rollouts(db: Session, *, rollout_ids: Collection[int] = (), campaign: str = "") -> int:
+    """Calls off rollouts that have not ended: one at work stops before its next call of the model, one that waits ends
+    as soon as its turn comes. How many. Raises UsageError for an unknown campaign."""
+    waiting = select(Rollout).where(col(Rollout.finished_at).is_(None), col(Rollout.cancel_requested_at).is_(None))
+    if campaign:
+        row = db.exec(select(Campaign).where(Campaign.name == campaign)).first()
+        if row is None:
+            raise UsageError(f"no campaign {campaign!r} in the catalog; see `swefactory query campaigns`")
+        waiting = waiting.where(Rollout.campaign_id == row.id)
+    else:
+        waiting = waiting.where(col(Rollout.id).in_(rollout_ids))
+    found = list(db.exec(waiting))
+    for rollout in found:
+        rollout.cancel_requested_at = utc_now()
+        db.add(rollout)
+    return len(found)
 
 
 def revalidate(
@@ -143,10 +203,19 @@ def _rollout(db: Session, instance: TaskInstance, config: AgentConfig, replica: 
     row = Rollout(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
     same = select(Rollout).filter_by(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
     if known := db.exec(same).first():
-        return known, False
+        return known, _reopened(known)
     db.add(row)
     db.flush()
     return row, True
+
+
+def _reopened(rollout: Rollout) -> bool:
+    """A rollout that was cancelled may begin again; any other stays as it is."""
+    if rollout.exit_status is not ExitStatus.CANCELLED:
+        return False
+    rollout.exit_status, rollout.exit_detail = None, ""
+    rollout.finished_at, rollout.cancel_requested_at = None, None
+    return True
 
 
 def _absolute(clone_url: str) -> str:

@@ -545,7 +545,10 @@ class Past:
 class Journal(Protocol):
     """Where a rollout is written down while it happens."""
 
-    past: Past  # to go on from; empty: begin anew
+    @property
+    def past(self) -> Past:
+        """To go on from; empty: begin anew."""
+        ...
 
     def event(self, number: int, body: str) -> None:
         """An event of the trajectory, from 0, as JSON without secrets; stored when this returns."""
@@ -553,6 +556,10 @@ class Journal(Protocol):
 
     def step(self, step: Step) -> StopOrder | None:
         """A step as far as it has come; told again when more of it is known."""
+        ...
+
+    def rest(self, n_steps: int, n_events: int) -> None:
+        """After so many steps and events nothing runs in the sandbox: it can be looked at."""
         ...
 
 
@@ -565,6 +572,8 @@ class NoJournal:
 
     def step(self, step: Step) -> StopOrder | None:
         return None
+
+    def rest(self, n_steps: int, n_events: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -580,6 +589,7 @@ class Checkpoint:
 class RolloutJournal(Journal, Protocol):
     """The journal of one attempt at a rollout, as the stage has it."""
 
+    is_kept: bool  # whether checkpoints are
     checkpoint: Checkpoint | None  # what an attempt that broke off left
 
     def resume(self, detail: str) -> None:
@@ -600,6 +610,7 @@ class RolloutJournal(Journal, Protocol):
 class ForgetfulJournal(NoJournal):
     """For those who store nothing."""
 
+    is_kept = False
     checkpoint: Checkpoint | None = None
 
     def resume(self, detail: str) -> None: ...

@@ -20,6 +20,8 @@ _NO_CHECKPOINT = "no checkpoint was left"
 class SqlJournal:
     """One attempt at a rollout; made, it is the newest. `past` is empty until `resume`."""
 
+    is_kept = True
+
     def __init__(self, engine: Engine, rollout_id: int, label: str) -> None:
         self._engine = engine
         self._rollout_id = rollout_id
@@ -54,6 +56,9 @@ class SqlJournal:
             _bill(db, self._rollout_id, step.cost_usd - billed)
             db.flush()
             return self._order(db)
+
+    def rest(self, n_steps: int, n_events: int) -> None:
+        """Nothing: `keep` is told what the sandbox held."""
 
     def order(self) -> StopOrder | None:
         """Why this rollout must not go on: cancelled, out of its campaign's budget, or another attempt's by now."""
@@ -142,7 +147,7 @@ def finish(db: Session, rollout: Rollout) -> None:
         return
     db.execute(delete(RolloutEvent).where(col(RolloutEvent.rollout_id) == rollout.id))
     emptied = update(RolloutAttempt).where(col(RolloutAttempt.rollout_id) == rollout.id)
-    db.execute(emptied.values(checkpoint_patch="", checkpoint_files=b""))
+    db.execute(emptied.values(checkpoint_at=None, checkpoint_patch="", checkpoint_files=b""))
     lost = select(func.sum(RolloutStep.cost_usd)).where(
         RolloutStep.rollout_id == rollout.id, col(RolloutStep.attempt) != newest.number
     )

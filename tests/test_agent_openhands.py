@@ -105,6 +105,7 @@ class Kept:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.steps: dict[int, Step] = {}
+        self.rests: list[int] = []
 
     def event(self, number: int, body: str) -> None:
         assert number == len(self.events)
@@ -113,6 +114,10 @@ class Kept:
     def step(self, step: Step) -> StopOrder | None:
         self.steps[step.number] = step
         return StopOrder(ExitStatus.CANCELLED, "enough") if step.number == 3 else None
+
+    def rest(self, n_steps: int, n_events: int) -> None:
+        assert (n_steps, n_events) == (len(self.steps), len(self.events))
+        self.rests.append(n_steps)
 
 
 def test_events_and_steps_are_written_down_as_they_come_and_an_order_ends_the_run(scene: Scene) -> None:
@@ -127,6 +132,7 @@ def test_events_and_steps_are_written_down_as_they_come_and_an_order_ends_the_ru
     result = scene.play(replies, spec(parameters=prices), journal=journal)
     assert (result.exit_status, result.exit_detail, len(scene.requests)) == (ExitStatus.CANCELLED, "enough", 3)
     assert [line.encode() for line in journal.events] == result.events.splitlines()
+    assert journal.rests == [1, 2]
     first, second, third = journal.steps.values()
     assert (first.tools, second.tools, third.tools) == (("terminal",), ("terminal",), ())
     assert (first.n_errors, second.n_errors, third.n_errors) == (0, 1, 0)

@@ -17,6 +17,7 @@ from db.engine import session
 from db.models import (
     AgentKind,
     Artifact,
+    AttemptWay,
     Environment,
     ExitStatus,
     FlagKind,
@@ -25,6 +26,7 @@ from db.models import (
     RejectReason,
     Repository,
     Rollout,
+    RolloutAttempt,
     RolloutEvent,
     RolloutFlag,
     RolloutStep,
@@ -37,7 +39,7 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, apply_patch, run_git
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import AgentResult, AgentSpec, Journal, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Checkpoint, Journal, Problem, Sandbox, Step, StopOrder
 from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import NextJob, Saved, Services
 from swefactory.stages import rollouts
@@ -415,6 +417,74 @@ def test_openhands_solves_the_instance_in_its_own_sandbox(world: World) -> None:
     ]  # fmt: skip
     assert {json.loads(lines[flag.event_number])["id"] for flag in flags} == {flags[0].event_id}
     assert_nowhere(KEY, world)
+
+
+class Died(BaseException):
+    """As when a worker is killed: nothing of ours runs any more."""
+
+
+class Dying(SqlJournal):
+    """A journal whose worker dies when it is told of this step's answer."""
+
+    def __init__(self, engine: Engine, rollout_id: int, at_step: int) -> None:
+        super().__init__(engine, rollout_id, "1.1")
+        self._at_step = at_step
+
+    def step(self, step: Step) -> StopOrder | None:
+        if step.number == self._at_step:
+            super().step(step)
+            raise Died
+        return super().step(step)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openhands.tools") is None, reason="OpenHands is absent")
+def test_a_rollout_whose_worker_died_goes_on_where_it_was(world: World) -> None:
+    """Its edits, a file of /tmp included, are there again; no step is asked for twice; what was lost is on record."""
+    script = [
+        call("terminal", command="echo 'kept' > /tmp/note; chmod +x calc.py; export A=1"),
+        call("file_editor", command="str_replace", path="/testbed/calc.py", old_str="a - b", new_str="a + b"),
+        call("terminal", command="cat /tmp/note calc.py; echo A=[$A]"),
+        finish(),
+    ]
+    prices = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0}
+    agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted", parameters=prices)
+    with ScriptedModel([*script[:2], script[2], *script[2:]]) as model:
+        asked = world.services.settings.model_copy(update={"model_url": model.url, "checkpoint_share": 1.0})
+        services = replace(
+            world.services, settings=asked, agent=lambda spec: make_agent(spec, asked),
+            journals=lambda rollout_id, _label: Dying(world.engine, rollout_id, 3),
+        )  # fmt: skip
+        with pytest.raises(Died):
+            world.roll_out(agent, services)
+        rollout, _ = world.roll_out(agent, replace(services, journals=world.services.journals))
+    assert (rollout.exit_status, rollout.n_turns, len(model.requests)) == (ExitStatus.SUBMITTED, 4, 5)
+    with session(world.engine, writing=False) as db:
+        attempts = list(db.exec(select(RolloutAttempt).order_by(col(RolloutAttempt.number))))
+        steps = [(row.attempt, row.number) for row in db.exec(select(RolloutStep))]
+    assert [(row.way, row.detail) for row in attempts] == [
+        (AttemptWay.FIRST, ""), (AttemptWay.RESUMED, "from step 2"),
+    ]  # fmt: skip
+    assert sorted(steps) == [(1, 3), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert (rollout.cost_usd, rollout.lost_cost_usd) == (pytest.approx(0.4), pytest.approx(0.1))
+    messages = json.loads(services.artifacts.get(rollout.messages_digest or ""))["messages"]
+    told = [message["content"] for message in messages if message["role"] in ("tool", "user")]
+    assert "The machine you work on was replaced" in told[3]
+    assert told[4].startswith("kept\ndef add(a, b):\n    return a + b\nA=[]\n")
+    assert "old mode 100644\nnew mode 100755" in (rollout.model_patch or "")
+
+
+def test_a_checkpoint_that_cannot_be_put_back_makes_it_begin_anew_and_says_why(world: World) -> None:
+    with session(world.engine) as db:
+        admin.add_rollouts(db, NOP)
+    SqlJournal(world.engine, 1, "1.1").keep(
+        Checkpoint(3, 9, "diff --git a/none b/none\n--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n")
+    )
+    rollout, _ = world.do("sed -i 's/-/+/' calc.py")
+    assert "+    return a + b" in (rollout.model_patch or "")
+    with session(world.engine, writing=False) as db:
+        last = list(db.exec(select(RolloutAttempt).order_by(col(RolloutAttempt.number))))[-1]
+        assert last.way is AttemptWay.RESTARTED
+        assert "does not apply" in last.detail
 
 
 def assert_nowhere(secret: str, world: World) -> None:

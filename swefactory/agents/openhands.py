@@ -124,6 +124,7 @@ class OpenHandsAgent:
             conversation.state.append_event(Event.model_validate_json(body))
         if conversation.max_budget_per_run is not None:
             conversation.max_budget_per_run -= sum(step.cost_usd for step in past.steps)
+        _send(conversation, prompt_text("resumed.txt"))
 
     async def _converse(self, conversation: LocalConversation, clock: "_WallClock", recorder: StepRecorder) -> None:
         """Lets the agent work; one that only talks is told to go on, a few times."""

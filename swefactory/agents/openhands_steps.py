@@ -18,6 +18,8 @@ from db.models import ExitStatus
 from swefactory.agents.openhands_tools import BoundTools
 from swefactory.protocols import Journal, Step, StopOrder
 
+_STILL_RUNNING = -1  # the exit code of a command that was left running
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -47,6 +49,7 @@ class StepRecorder:
         self._billed_usd = 0.0
         self._since = self._ends_at = time.monotonic()  # when the step before ended, and this one so far
         self._tools_s_before = 0.0
+        self._n_answered = 0  # calls of the present step
         self.n_truncations = 0
         self.order: StopOrder | None = None
 
@@ -66,6 +69,14 @@ class StepRecorder:
             case ObservationEvent() | AgentErrorEvent() if self._has_own_steps:
                 failed = isinstance(event, AgentErrorEvent) or event.observation.is_error
                 self._change(n_errors=self._steps[-1].n_errors + failed)
+                self._n_answered += 1
+                self._rest(is_running=getattr(getattr(event, "observation", None), "exit_code", None) == _STILL_RUNNING)
+
+    def _rest(self, *, is_running: bool) -> None:
+        """When all calls of an answer are answered, nothing runs. A finished conversation needs no checkpoint."""
+        step = self._steps[-1]
+        if self._n_answered == len(step.tools) and not is_running and "finish" not in step.tools:
+            self._journal.rest(step.number, self._n_events)
 
     @property
     def n_turns(self) -> int:
@@ -104,7 +115,7 @@ class StepRecorder:
         now = time.monotonic()
         if self._has_own_steps:
             self._since = self._ends_at
-        self._ends_at, self._tools_s_before = now, self._tools.seconds
+        self._ends_at, self._tools_s_before, self._n_answered = now, self._tools.seconds, 0
         self._steps.append(
             Step(
                 number=len(self._steps) + 1,

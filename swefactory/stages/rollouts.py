@@ -25,9 +25,20 @@ from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, RolloutFlag, 
 from swefactory.agent_checkouts import prepare
 from swefactory.agent_configs import spec_of
 from swefactory.cheat_flags import CheatFlag, flags
+from swefactory.checkpoints import Checkpointing, restore
 from swefactory.errors import Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
-from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem, StopOrder
+from swefactory.protocols import (
+    Agent,
+    AgentResult,
+    AgentSpec,
+    ArtifactRef,
+    Problem,
+    RolloutJournal,
+    Sandbox,
+    SandboxSpec,
+    StopOrder,
+)
 from swefactory.rollout_journals import finish, stop_order
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.trajectories import read
@@ -91,10 +102,36 @@ def work(services: Services, task: RolloutInput) -> RolloutOutput:
     journal = services.journals(task.rollout_id, services.label)
     with services.checkouts.scratch() as name:
         sandbox_spec, tree_id = prepare(services, Path(name), spec)
-        with services.sandboxes.open(sandbox_spec) as sandbox:
-            result = agent.solve(task.problem, sandbox, journal)
-            diff = take(sandbox, tree_id)
+        result, diff = _solved(services, task.problem, agent, journal, sandbox_spec, tree_id)
     return _output(services, _judged(result, diff), diff, started_at)
+
+
+def _solved(
+    services: Services,
+    problem: Problem,
+    agent: Agent,
+    journal: RolloutJournal,
+    spec: SandboxSpec,
+    tree_id: str,
+) -> tuple[AgentResult, TreeDiff]:
+    """From the checkpoint that an attempt which broke off has left, where it can be restored; else from the start."""
+    if journal.checkpoint:
+        with services.sandboxes.open(spec) as sandbox:
+            why_not = restore(sandbox, tree_id, journal.checkpoint)
+            if not why_not:
+                journal.resume(f"from step {journal.checkpoint.n_steps}")
+                return _run(services, problem, agent, journal, sandbox, tree_id)
+        journal.restart(why_not)
+    with services.sandboxes.open(spec) as sandbox:
+        return _run(services, problem, agent, journal, sandbox, tree_id)
+
+
+def _run(
+    services: Services, problem: Problem, agent: Agent, journal: RolloutJournal, sandbox: Sandbox, tree_id: str
+) -> tuple[AgentResult, TreeDiff]:
+    kept = Checkpointing(journal, sandbox, tree_id, services.settings.checkpoint_share)
+    result = agent.solve(problem, sandbox, kept)
+    return result, take(sandbox, tree_id)
 
 
 def _judged(result: AgentResult, diff: TreeDiff) -> AgentResult:
