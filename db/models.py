@@ -5,7 +5,8 @@
                       1│ (pull_request_issue)
                    task_instance n─1 environment 1─n environment_build
                       1│        │1
-              validation n      n rollout n─1 agent_config
+              validation n      n rollout n─1 agent_config, campaign
+                      │           1─n rollout_attempt, rollout_step, rollout_event, rollout_flag
                       1│        │1
                     test_run (of a validation, or of a rollout's grading)
                       1│                      (test_verdict: of a validation, what its runs say of each test)
@@ -227,7 +228,7 @@ class AgentKind(enum.StrEnum):
 
 
 class ExitStatus(enum.StrEnum):
-    """How a rollout ended; `infrastructure_error` is masked from every rate."""
+    """How a rollout ended; the last three are not the agent's doing and masked from every rate."""
 
     SUBMITTED = "submitted"
     EMPTY_PATCH = "empty_patch"
@@ -236,8 +237,27 @@ class ExitStatus(enum.StrEnum):
     TOKEN_LIMIT = "token_limit"
     TIMEOUT = "timeout"
     STUCK = "stuck"
+    SANDBOX_VIOLATION = "sandbox_violation"  # it went beyond what its sandbox allows, and broke it or was stopped
     MODEL_ERROR = "model_error"
     INFRASTRUCTURE_ERROR = "infrastructure_error"
+    CANCELLED = "cancelled"  # by somebody, or by the budget of its campaign
+
+
+class AttemptWay(enum.StrEnum):
+    """How an attempt at a rollout began."""
+
+    FIRST = "first"
+    RESUMED = "resumed"  # from the last checkpoint of the attempt before
+    RESTARTED = "restarted"
+
+
+class FlagKind(enum.StrEnum):
+    """What in a trajectory looks like cheating; see swefactory.cheat_flags."""
+
+    HISTORY_DIGGING = "history_digging"
+    PACKAGE_DOWNLOAD = "package_download"
+    TEST_EDIT = "test_edit"
+    RUNNER_EDIT = "runner_edit"
 
 
 class ExportFormat(enum.StrEnum):
@@ -508,6 +528,19 @@ class AgentConfig(SQLModel, table=True):
     created_at: datetime = _created()
 
 
+class Campaign(SQLModel, table=True):
+    """Rollouts that share a budget. Key: name."""
+
+    __tablename__ = "campaign"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    max_cost_usd: float | None = None
+    max_duration_s: float | None = None  # from the start of its first rollout
+    cost_usd: float = 0.0  # billed so far, also to attempts that were lost
+    created_at: datetime = _created()
+    started_at: datetime | None = _time(nullable=True)
+
+
 class Rollout(SQLModel, table=True):
     """One agent run on one task instance. Key: (task_instance_id, agent_config_id, replica)."""
 
@@ -516,7 +549,9 @@ class Rollout(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     task_instance_id: int = Field(foreign_key="task_instance.id", index=True)
     agent_config_id: int = Field(foreign_key="agent_config.id", index=True)
+    campaign_id: int | None = Field(default=None, foreign_key="campaign.id", index=True)
     replica: int = 1
+    cancel_requested_at: datetime | None = _time(nullable=True)
     exit_status: ExitStatus | None = Field(default=None, sa_type=_enum(ExitStatus), nullable=True)
     exit_detail: str = _text()
     model_patch: str | None = _text(nullable=True)
@@ -526,13 +561,88 @@ class Rollout(SQLModel, table=True):
     n_prompt_tokens: int = 0
     n_completion_tokens: int = 0
     n_cached_tokens: int = 0
-    cost_usd: float = 0.0
+    n_reasoning_tokens: int = 0
+    n_truncations: int = 0  # how often a condenser rewrote what the model sees
+    cost_usd: float = 0.0  # of what led to its end
+    lost_cost_usd: float = 0.0  # billed besides, to attempts that broke off
+    model_s: float = 0.0
+    tools_s: float = 0.0
+    overhead_s: float = 0.0
     duration_s: float = 0.0
     trajectory_digest: str | None = None  # an artifact: OpenHands events, one JSON object a line
     messages_digest: str | None = None  # an artifact: {"messages": […], "tools": […]}
     created_at: datetime = _created()
     started_at: datetime | None = _time(nullable=True)
     finished_at: datetime | None = _time(nullable=True)
+
+
+class RolloutAttempt(SQLModel, table=True):
+    """One try at a rollout: a worker that died leaves one behind. Key: (rollout_id, number)."""
+
+    __tablename__ = "rollout_attempt"
+    __table_args__ = (UniqueConstraint("rollout_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    rollout_id: int = Field(foreign_key="rollout.id", index=True)
+    number: int  # 1 is the first
+    way: AttemptWay = Field(sa_type=_enum(AttemptWay))
+    detail: str = _text()  # from where it was resumed, or why it was not
+    label: str = ""  # "<job>.<fence>"
+    started_at: datetime = _created()
+    checkpoint_at: datetime | None = _time(nullable=True)
+    n_checkpoint_steps: int = 0  # steps and events that the checkpoint comes after
+    n_checkpoint_events: int = 0
+    checkpoint_patch: str = _text()  # the tree against the base commit
+    checkpoint_files: bytes = b""  # a tar of what lies outside the tree, gzipped
+
+
+class RolloutStep(SQLModel, table=True):
+    """One answer of the model and what its tools did. Key: (rollout_id, attempt, number)."""
+
+    __tablename__ = "rollout_step"
+    __table_args__ = (UniqueConstraint("rollout_id", "attempt", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    rollout_id: int = Field(foreign_key="rollout.id", index=True)
+    attempt: int
+    number: int
+    response_id: str = ""
+    n_events: int = 0  # of the trajectory, up to its end
+    n_prompt_tokens: int = 0
+    n_completion_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+    model_s: float = 0.0
+    tools_s: float = 0.0
+    overhead_s: float = 0.0  # neither model nor tools: OpenHands, the journal, checkpoints
+    tools: list[str] = _json(list)  # in the order they were called
+    n_errors: int = 0  # tool calls that failed or could not be read
+    recorded_at: datetime = _created()
+
+
+class RolloutEvent(SQLModel, table=True):
+    """An event of a running rollout, stored as it came; an artifact holds them once it has ended.
+    Key: (rollout_id, attempt, number)."""
+
+    __tablename__ = "rollout_event"
+    __table_args__ = (UniqueConstraint("rollout_id", "attempt", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    rollout_id: int = Field(foreign_key="rollout.id", index=True)
+    attempt: int
+    number: int  # 0 is the first
+    body: str = _text()  # JSON
+
+
+class RolloutFlag(SQLModel, table=True):
+    """Something in a trajectory that looks like cheating, and where. Key: (rollout_id, kind, event_number)."""
+
+    __tablename__ = "rollout_flag"
+    __table_args__ = (UniqueConstraint("rollout_id", "kind", "event_number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    rollout_id: int = Field(foreign_key="rollout.id", index=True)
+    kind: FlagKind = Field(sa_type=_enum(FlagKind))
+    event_number: int  # the line of the trajectory, from 0
+    event_id: str = ""
+    excerpt: str = _text()
 
 
 class TestRun(SQLModel, table=True):

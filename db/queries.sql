@@ -297,8 +297,8 @@ WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY task_instance.instance_id, agent_config.name, agent_config.id, rollout.replica;
 
 -- name: agents
--- How many task instances each agent resolved. A rollout that ended by our own fault, or whose patch is suspicious,
--- counts for nothing.
+-- How many task instances each agent resolved. A rollout that ended by our own fault or the model server's, that was
+-- called off, or whose patch is suspicious counts for nothing.
 SELECT
     agent_config.name AS agent,
     agent_config.model,
@@ -313,7 +313,7 @@ JOIN task_instance ON task_instance.id = rollout.task_instance_id
 JOIN repository ON repository.id = task_instance.repository_id
 WHERE
     rollout.finished_at IS NOT NULL
-    AND rollout.exit_status <> 'infrastructure_error'
+    AND rollout.exit_status NOT IN ('infrastructure_error', 'model_error', 'cancelled')
     AND json_array_length(rollout.suspicious) = 0
     AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
 GROUP BY agent_config.id, agent_config.name, agent_config.model
@@ -402,3 +402,177 @@ WHERE
     )
     AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
 ORDER BY task_instance.instance_id, validation.number, test_verdict.test_id;
+
+-- name: rollout_steps
+-- Each step of each rollout: its tokens, its cost, and where its time went; also of attempts that were lost.
+SELECT
+    rollout_step.rollout_id,
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout_step.attempt,
+    rollout_step.number AS step,
+    CAST(rollout_step.tools AS TEXT) AS tools,
+    rollout_step.n_errors,
+    rollout_step.n_prompt_tokens,
+    rollout_step.n_completion_tokens,
+    rollout_step.n_cached_tokens,
+    rollout_step.n_reasoning_tokens,
+    rollout_step.cost_usd,
+    rollout_step.model_s,
+    rollout_step.tools_s,
+    rollout_step.overhead_s
+FROM rollout_step
+JOIN rollout ON rollout.id = rollout_step.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:rollout AS TEXT) IS NULL OR CAST(rollout.id AS TEXT) = CAST(:rollout AS TEXT)
+ORDER BY rollout_step.rollout_id, rollout_step.attempt, rollout_step.number;
+
+-- name: rollout_attempts
+-- How each attempt at each rollout began, where there was more than one, and what it cost.
+SELECT
+    rollout_attempt.rollout_id,
+    task_instance.instance_id,
+    rollout_attempt.number AS attempt,
+    rollout_attempt.way,
+    rollout_attempt.detail,
+    (
+        SELECT count(*) FROM rollout_step
+        WHERE rollout_step.rollout_id = rollout_attempt.rollout_id AND rollout_step.attempt = rollout_attempt.number
+    ) AS n_steps,
+    (
+        SELECT coalesce(sum(rollout_step.cost_usd), 0) FROM rollout_step
+        WHERE rollout_step.rollout_id = rollout_attempt.rollout_id AND rollout_step.attempt = rollout_attempt.number
+    ) AS cost_usd
+FROM rollout_attempt
+JOIN rollout ON rollout.id = rollout_attempt.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+WHERE rollout_attempt.rollout_id IN (SELECT other.rollout_id FROM rollout_attempt AS other WHERE other.number > 1)
+ORDER BY rollout_attempt.rollout_id, rollout_attempt.number;
+
+-- name: cheat_flags
+-- What in trajectories looks like cheating, each with the event that shows it.
+SELECT
+    rollout_flag.rollout_id,
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout_flag.kind,
+    rollout_flag.event_number,
+    rollout_flag.excerpt,
+    CASE WHEN rollout.resolved THEN 'yes' WHEN NOT rollout.resolved THEN 'no' END AS resolved
+FROM rollout_flag
+JOIN rollout ON rollout.id = rollout_flag.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY rollout_flag.rollout_id, rollout_flag.event_number, rollout_flag.kind;
+
+-- name: tries
+-- Tries of each agent at each task instance that count, and how many solved it; see pass@k in `rollout rates`.
+SELECT
+    agent_config.name AS agent,
+    agent_config.model,
+    task_instance.instance_id,
+    count(*) AS n,
+    count(CASE WHEN rollout.resolved THEN 1 END) AS n_resolved
+FROM rollout
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+WHERE
+    rollout.resolved IS NOT NULL
+    AND rollout.exit_status NOT IN ('infrastructure_error', 'model_error', 'cancelled')
+    AND json_array_length(rollout.suspicious) = 0
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+GROUP BY agent_config.id, agent_config.name, agent_config.model, task_instance.instance_id
+ORDER BY agent_config.name, agent_config.id, task_instance.instance_id;
+
+-- name: resolve_rates
+-- Agents side by side: instances tried, tries that count and ones that do not, the share of tries that resolved (the mean
+-- over instances, which is pass@1), and how many instances none, some or all of its tries solve.
+WITH try AS (
+    SELECT
+        rollout.agent_config_id,
+        rollout.task_instance_id,
+        count(CASE WHEN counts.it = 1 THEN 1 END) AS n,
+        count(CASE WHEN counts.it = 1 AND rollout.resolved THEN 1 END) AS n_resolved,
+        count(CASE WHEN counts.it = 0 THEN 1 END) AS n_masked,
+        CAST(sum(rollout.n_turns) AS INTEGER) AS n_turns,
+        sum(rollout.cost_usd + rollout.lost_cost_usd) AS cost_usd
+    FROM rollout
+    JOIN (
+        SELECT
+            other.id,
+            CASE
+                WHEN other.resolved IS NOT NULL
+                    AND other.exit_status NOT IN ('infrastructure_error', 'model_error', 'cancelled')
+                    AND json_array_length(other.suspicious) = 0
+                    THEN 1
+                ELSE 0
+            END AS it
+        FROM rollout AS other
+    ) AS counts ON counts.id = rollout.id
+    JOIN task_instance ON task_instance.id = rollout.task_instance_id
+    JOIN repository ON repository.id = task_instance.repository_id
+    WHERE rollout.finished_at IS NOT NULL AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+    GROUP BY rollout.agent_config_id, rollout.task_instance_id
+)
+SELECT
+    agent_config.name AS agent,
+    agent_config.model,
+    count(CASE WHEN try.n > 0 THEN 1 END) AS instances,
+    CAST(sum(try.n) AS INTEGER) AS rollouts,
+    CAST(sum(try.n_masked) AS INTEGER) AS masked,
+    CAST(sum(try.n_resolved) AS INTEGER) AS resolved,
+    avg(CASE WHEN try.n > 0 THEN CAST(try.n_resolved AS DOUBLE PRECISION) / try.n END) AS resolve_rate,
+    count(CASE WHEN try.n > 0 AND try.n_resolved = 0 THEN 1 END) AS none_solve,
+    count(CASE WHEN try.n_resolved > 0 AND try.n_resolved < try.n THEN 1 END) AS some_solve,
+    count(CASE WHEN try.n > 0 AND try.n_resolved = try.n THEN 1 END) AS all_solve,
+    CAST(sum(try.n_turns) AS INTEGER) AS n_turns,
+    sum(try.cost_usd) AS cost_usd
+FROM try
+JOIN agent_config ON agent_config.id = try.agent_config_id
+GROUP BY agent_config.id, agent_config.name, agent_config.model
+ORDER BY agent_config.name, agent_config.id;
+
+-- name: difficulty
+-- Each task instance that an agent with a model tried: how many of its tries count and resolved, over all such agents.
+SELECT
+    task_instance.instance_id,
+    count(*) AS n,
+    count(CASE WHEN rollout.resolved THEN 1 END) AS n_resolved,
+    CASE
+        WHEN count(CASE WHEN rollout.resolved THEN 1 END) = 0 THEN 'none'
+        WHEN count(CASE WHEN rollout.resolved THEN 1 END) = count(*) THEN 'all'
+        ELSE 'some'
+    END AS band
+FROM rollout
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+WHERE
+    agent_config.model <> ''
+    AND rollout.resolved IS NOT NULL
+    AND rollout.exit_status NOT IN ('infrastructure_error', 'model_error', 'cancelled')
+    AND json_array_length(rollout.suspicious) = 0
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+GROUP BY task_instance.instance_id
+ORDER BY count(CASE WHEN rollout.resolved THEN 1 END) * 1.0 / count(*), task_instance.instance_id;
+
+-- name: campaigns
+-- Each campaign: its budget, what it has cost, and how far its rollouts have come.
+SELECT
+    campaign.name AS campaign,
+    campaign.max_cost_usd,
+    campaign.cost_usd,
+    campaign.max_duration_s,
+    substr(CAST(campaign.started_at AS TEXT), 1, 19) AS started_at,
+    count(rollout.id) AS rollouts,
+    count(rollout.finished_at) AS finished,
+    count(CASE WHEN rollout.exit_status = 'cancelled' THEN 1 END) AS cancelled,
+    count(CASE WHEN rollout.resolved THEN 1 END) AS resolved
+FROM campaign
+LEFT JOIN rollout ON rollout.campaign_id = campaign.id
+GROUP BY campaign.id, campaign.name, campaign.max_cost_usd, campaign.cost_usd, campaign.max_duration_s, campaign.started_at
+ORDER BY campaign.name;

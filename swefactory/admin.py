@@ -1,16 +1,28 @@
 """What an administrator queues: repositories to crawl, rollouts to run. One property: queuing twice is queuing once."""
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from db import jobs
-from db.models import AgentConfig, Crawl, InstanceStatus, Repository, Rollout, SourceKind, StageName, TaskInstance, Tier
+from db.models import (
+    AgentConfig,
+    Campaign,
+    Crawl,
+    ExitStatus,
+    InstanceStatus,
+    Repository,
+    Rollout,
+    SourceKind,
+    StageName,
+    TaskInstance,
+    Tier,
+    utc_now,
+)
+from swefactory import agent_configs
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 from swefactory.repository_names import is_name
@@ -81,23 +93,70 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is not a repository's name; write owner/name, for example pallets/click")
 
 
+@dataclass(frozen=True)
+class CampaignSpec:
+    """A name under which rollouts share a budget: dollars, and seconds from the start of the first."""
+
+    name: str
+    max_cost_usd: float | None = None
+    max_duration_s: float | None = None
+
+
 def add_rollouts(
-    db: Session, agent: AgentSpec, *, instance_ids: Sequence[str] = (), replicas: int = 1, max_attempts: int = 3
+    db: Session,
+    agent: AgentSpec,
+    *,
+    instance_ids: Sequence[str] = (),
+    replicas: int = 1,
+    max_attempts: int = 3,
+    campaign: CampaignSpec | None = None,
 ) -> Queued:
-    """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one.
-    Raises UsageError for an unknown or not validated instance."""
+    """Queues `replicas` rollouts of `agent` on the named task instances, or on every validated one, as part of
+    `campaign`. Ones that were cancelled are queued again. Raises UsageError for an instance that is none."""
     instances = _validated(db, instance_ids)
-    config = _agent_config(db, agent)
+    config, _ = agent_configs.add(db, agent, rename=True)
+    campaign_id = _campaign(db, campaign).id if campaign else None
     n_new = n_jobs = 0
     for instance in instances:
         for replica in range(1, replicas + 1):
             rollout, is_new = _rollout(db, instance, config, replica)
-            n_new += is_new
             if is_new:
                 assert rollout.id is not None
                 options = {"repository_id": instance.repository_id, "max_attempts": max_attempts}
-                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, **options)
+                rollout.campaign_id = campaign_id
+                n_new += 1
+                n_jobs += jobs.enqueue(db, StageName.ROLLOUT, rollout.id, again=True, **options)
     return Queued(n_new, n_jobs)
+
+
+def _campaign(db: Session, spec: CampaignSpec) -> Campaign:
+    """The campaign of this name, made or given the budget that is said now."""
+    row = db.exec(select(Campaign).where(Campaign.name == spec.name)).first() or Campaign(name=spec.name)
+    if spec.max_cost_usd is not None:
+        row.max_cost_usd = spec.max_cost_usd
+    if spec.max_duration_s is not None:
+        row.max_duration_s = spec.max_duration_s
+    db.add(row)
+    db.flush()
+    return row
+
+
+def cancel_rollouts(db: Session, *, rollout_ids: Collection[int] = (), campaign: str = "") -> int:
+    """Calls off rollouts that have not ended: one at work stops before its next call of the model, one that waits ends
+    as soon as its turn comes. How many. Raises UsageError for an unknown campaign."""
+    waiting = select(Rollout).where(col(Rollout.finished_at).is_(None), col(Rollout.cancel_requested_at).is_(None))
+    if campaign:
+        row = db.exec(select(Campaign).where(Campaign.name == campaign)).first()
+        if row is None:
+            raise UsageError(f"no campaign {campaign!r} in the catalog; see `swefactory query campaigns`")
+        waiting = waiting.where(Rollout.campaign_id == row.id)
+    else:
+        waiting = waiting.where(col(Rollout.id).in_(rollout_ids))
+    found = list(db.exec(waiting))
+    for rollout in found:
+        rollout.cancel_requested_at = utc_now()
+        db.add(rollout)
+    return len(found)
 
 
 def revalidate(
@@ -125,12 +184,6 @@ def revalidate(
     return Queued(n_new=0, n_jobs=n_jobs)
 
 
-def agent_digest(agent: AgentSpec) -> str:
-    """sha256 over everything that can change what the agent does; not over its name."""
-    facts = {key: value for key, value in asdict(agent).items() if key != "name"}
-    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def _validated(db: Session, instance_ids: Sequence[str]) -> list[TaskInstance]:
     statement = select(TaskInstance).order_by(TaskInstance.instance_id)
     if not instance_ids:
@@ -147,31 +200,25 @@ def _validated(db: Session, instance_ids: Sequence[str]) -> list[TaskInstance]:
     return found
 
 
-def _agent_config(db: Session, agent: AgentSpec) -> AgentConfig:
-    digest = agent_digest(agent)
-    known = db.exec(select(AgentConfig).where(AgentConfig.digest == digest)).first()
-    if known:
-        return known
-    row = AgentConfig(digest=digest, name=agent.name, kind=agent.kind, model=agent.model, parameters=_json_facts(agent))
-    db.add(row)
-    db.flush()
-    return row
-
-
-def _json_facts(agent: AgentSpec) -> dict[str, object]:
-    return {**asdict(agent), "kind": agent.kind.value}
-
-
 def _rollout(db: Session, instance: TaskInstance, config: AgentConfig, replica: int) -> tuple[Rollout, bool]:
     assert instance.id is not None
     assert config.id is not None
     row = Rollout(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
     same = select(Rollout).filter_by(task_instance_id=instance.id, agent_config_id=config.id, replica=replica)
     if known := db.exec(same).first():
-        return known, False
+        return known, _reopened(known)
     db.add(row)
     db.flush()
     return row, True
+
+
+def _reopened(rollout: Rollout) -> bool:
+    """A rollout that was cancelled may begin again; any other stays as it is."""
+    if rollout.exit_status is not ExitStatus.CANCELLED:
+        return False
+    rollout.exit_status, rollout.exit_detail = None, ""
+    rollout.finished_at, rollout.cancel_requested_at = None, None
+    return True
 
 
 def _absolute(clone_url: str) -> str:

@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     )
     model_api_key: SecretStr = SecretStr("")
 
+    checkpoint_share: float = Field(default=0.1, gt=0, le=1, description="of a rollout's time, for checkpoints")
     lease_s: float = Field(default=60, gt=1)
     max_attempts: int = Field(default=3, ge=1)
 

@@ -14,7 +14,15 @@ from db.models import SourceKind, StageName
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import Rejected
-from swefactory.protocols import Agent, AgentSpec, ArtifactStore, PullRequestSource, SandboxBackend
+from swefactory.protocols import (
+    Agent,
+    AgentSpec,
+    ArtifactStore,
+    ForgetfulJournal,
+    PullRequestSource,
+    RolloutJournal,
+    SandboxBackend,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Services:
     sandboxes: SandboxBackend
     artifacts: ArtifactStore
     agent: Callable[[AgentSpec], Agent]
+    journals: Callable[[int, str], RolloutJournal] = lambda _rollout_id, _label: ForgetfulJournal()
     label: str = ""  # "<job>.<fence>" of the job in hand
 
 

@@ -12,6 +12,7 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.protocols import Agent, AgentSpec, KeepingBackend, PullRequestSource
+from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import Services
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def make_services(settings: Settings, engine: Engine) -> Services:
         sandboxes=make_sandboxes(settings),
         artifacts=LocalArtifacts(settings.artifacts_dir),
         agent=lambda spec: make_agent(spec, settings),
+        journals=lambda rollout_id, label: SqlJournal(engine, rollout_id, label),
     )
 
 

@@ -12,7 +12,8 @@ from sqlmodel import SQLModel
 
 # What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
 # that of the first of them to be built, which is chance.
-_ASIDE = {"cpu_share", "duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at"}
+_ASIDE = {"cpu_share", "duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at",
+          "label", "model_s", "tools_s", "overhead_s"}  # fmt: skip
 _KEYS = {  # how a row is named in place of its id
     "repository": ("name",),
     "crawl": ("repository_id", "source"),
@@ -22,6 +23,7 @@ _KEYS = {  # how a row is named in place of its id
     "task_instance": ("instance_id",),
     "validation": ("task_instance_id", "number"),
     "agent_config": ("digest",),
+    "campaign": ("name",),
     "rollout": ("task_instance_id", "agent_config_id", "replica"),
     "test_run": ("validation_id", "rollout_id", "state", "number"),
 }

@@ -90,3 +90,28 @@ def _added(db: Session, row: Repository | PullRequest | TaskInstance | Environme
     db.flush()
     assert row.id is not None
     return row.id
+
+
+def add_rollout_rows(db: Session, n_rollouts: int, n_instances: int = 1) -> list[Rollout]:
+    """Rollouts that have not begun: `n_rollouts` replicas on each of `n_instances` instances that nothing can be run
+    on."""
+    now = utc_now()
+    repository_id = _added(db, Repository(name="acme/calc"))
+    config_id = _added(db, AgentConfig(digest="sha256:a", name="scripted", kind=AgentKind.OPENHANDS, model="m"))
+    found = []
+    for number in range(1, n_instances + 1):
+        times = {"opened_at": now, "merged_at": now, "updated_at": now}
+        pull_request_id = _added(db, PullRequest(repository_id=repository_id, number=number, **times))
+        instance = TaskInstance(
+            instance_id=f"acme__calc-{number}",
+            repository_id=repository_id,
+            pull_request_id=pull_request_id,
+            base_commit="b",
+            created_at=now,
+        )
+        instance_id = _added(db, instance)
+        for replica in range(1, n_rollouts + 1):
+            row = Rollout(task_instance_id=instance_id, agent_config_id=config_id, replica=replica)
+            _added(db, row)
+            found.append(row)
+    return found

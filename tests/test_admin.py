@@ -4,11 +4,14 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
+from db import jobs
 from db.engine import session
 from db.models import (
     AgentKind,
+    Campaign,
     Crawl,
     Environment,
+    ExitStatus,
     InstanceStatus,
     Job,
     JobState,
@@ -21,7 +24,8 @@ from db.models import (
     Tier,
     utc_now,
 )
-from swefactory import admin
+from swefactory import admin, agent_configs
+from swefactory.cli.instance_choice import chosen_instances
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
 
@@ -107,11 +111,43 @@ def test_an_instance_that_cannot_be_rolled_out_on_queues_nothing(two_instances: 
 
 
 def test_an_agents_digest_is_of_what_it_does_not_of_its_name() -> None:
-    assert admin.agent_digest(NOP) == admin.agent_digest(AgentSpec(kind=AgentKind.NOP, name="idler"))
+    assert agent_configs.agent_digest(NOP) == agent_configs.agent_digest(AgentSpec(kind=AgentKind.NOP, name="idler"))
     spec = AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m")
-    assert admin.agent_digest(spec) != admin.agent_digest(
+    assert agent_configs.agent_digest(spec) != agent_configs.agent_digest(
         AgentSpec(kind=AgentKind.OPENHANDS, name="a", model="m", max_turns=5)
     )
+
+
+def test_a_cancelled_rollout_is_queued_again_with_its_campaigns_new_budget(two_instances: Engine) -> None:
+    with session(two_instances) as db:
+        campaign = admin.CampaignSpec("pilot", max_cost_usd=1.0)
+        assert admin.add_rollouts(db, NOP, replicas=2, campaign=campaign).n_new == 2
+        assert admin.cancel_rollouts(db, campaign="pilot") == 2
+        assert admin.cancel_rollouts(db, campaign="pilot") == 0
+        with pytest.raises(UsageError, match="no campaign 'other'"):
+            admin.cancel_rollouts(db, campaign="other")
+    claim = jobs.claim(two_instances, "worker:1", lease_s=60)
+    assert claim is not None
+    with session(two_instances) as db:
+        rollout = db.get_one(Rollout, claim.subject_id)
+        rollout.exit_status, rollout.finished_at = ExitStatus.CANCELLED, utc_now()
+        jobs.succeed(db, claim)
+    with session(two_instances) as db:
+        again = admin.add_rollouts(db, NOP, replicas=2, campaign=admin.CampaignSpec("pilot", max_cost_usd=9.0))
+        assert again == admin.Queued(1, 1)
+        rollout = db.get_one(Rollout, claim.subject_id)
+        assert (rollout.exit_status, rollout.finished_at, rollout.cancel_requested_at) == (None, None, None)
+        assert [(row.name, row.max_cost_usd) for row in db.exec(select(Campaign))] == [("pilot", 9.0)]
+
+
+def test_instances_are_meant_by_id_by_pattern_and_by_query(two_instances: Engine) -> None:
+    with session(two_instances, writing=False) as db:
+        assert chosen_instances(two_instances, db, []) == []
+        assert chosen_instances(two_instances, db, ["acme__tool-2"]) == ["acme__tool-2"]
+        assert chosen_instances(two_instances, db, ["acme__*", "instances"]) == ["acme__tool-1"]  # the validated one
+        for wanted, says in (("other__*", "none of the 1"), ("funnel", "no column instance_id")):
+            with pytest.raises(UsageError, match=says):
+                chosen_instances(two_instances, db, [wanted])
 
 
 def test_revalidation_is_queued_again_with_its_tier(two_instances: Engine) -> None:

@@ -16,7 +16,9 @@ from db.models import AgentKind, ExitStatus
 from swefactory.agents.registry import make_agent
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, UsageError
-from swefactory.protocols import AgentResult, AgentSpec, Problem
+from swefactory.protocols import AgentResult, AgentSpec, Journal, NoJournal, Past, Problem, Step, StopOrder
+from swefactory.trajectories import read
+from swefactory.trajectory_forms import to_messages
 from tests.fake_agent_sandbox import BubblewrapSandbox
 from tests.scripted_model import Reply, ScriptedModel, call, finish, say
 
@@ -41,10 +43,12 @@ class Scene:
         self.root = root
         self.requests: list[dict[str, Any]] = []
 
-    def play(self, replies: Sequence[Reply], agent: AgentSpec | None = None, **server: Any) -> AgentResult:
+    def play(
+        self, replies: Sequence[Reply], agent: AgentSpec | None = None, journal: Journal | None = None, **server: Any
+    ) -> AgentResult:
         with ScriptedModel(replies, **server) as model:
             settings = Settings(home=self.root / "home", model_url=model.url, model_api_key=KEY)
-            result = make_agent(agent or spec(), settings).solve(PROBLEM, self.sandbox)
+            result = make_agent(agent or spec(), settings).solve(PROBLEM, self.sandbox, journal or NoJournal())
         self.requests = model.requests
         return result
 
@@ -85,11 +89,58 @@ def test_finish_submits_and_counts(scene: Scene) -> None:
 def test_what_is_stored_is_what_was_on_the_wire(scene: Scene) -> None:
     result = scene.play([call("terminal", command="echo one"), say("well"), finish()])
     stored = json.loads(result.messages)
+    assert to_messages(read(result.events.decode().splitlines(), stored)) == stored["messages"]
     last = scene.requests[-1]
     assert stored["messages"][: len(last["messages"])] == last["messages"]
     assert stored["tools"] == last["tools"]
     assert [tool["function"]["name"] for tool in stored["tools"]] == ["terminal", "file_editor", "finish", "think"]
     assert PROBLEM.statement in stored["messages"][1]["content"]
+
+
+class Kept:
+    """A journal in memory."""
+
+    past = Past()
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.steps: dict[int, Step] = {}
+        self.rests: list[int] = []
+
+    def event(self, number: int, body: str) -> None:
+        assert number == len(self.events)
+        self.events.append(body)
+
+    def step(self, step: Step) -> StopOrder | None:
+        self.steps[step.number] = step
+        return StopOrder(ExitStatus.CANCELLED, "enough") if step.number == 3 else None
+
+    def rest(self, n_steps: int, n_events: int) -> None:
+        assert (n_steps, n_events) == (len(self.steps), len(self.events))
+        self.rests.append(n_steps)
+
+
+def test_events_and_steps_are_written_down_as_they_come_and_an_order_ends_the_run(scene: Scene) -> None:
+    journal = Kept()
+    replies = [
+        call("terminal", command="sleep 0.3"),
+        {"tool": "terminal", "arguments": {"nope": 1}},
+        say("hm"),
+        finish(),
+    ]
+    prices = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0}
+    result = scene.play(replies, spec(parameters=prices), journal=journal)
+    assert (result.exit_status, result.exit_detail, len(scene.requests)) == (ExitStatus.CANCELLED, "enough", 3)
+    assert [line.encode() for line in journal.events] == result.events.splitlines()
+    assert journal.rests == [1, 2]
+    first, second, third = journal.steps.values()
+    assert (first.tools, second.tools, third.tools) == (("terminal",), ("terminal",), ())
+    assert (first.n_errors, second.n_errors, third.n_errors) == (0, 1, 0)
+    assert (first.n_prompt_tokens, first.n_cached_tokens, first.n_reasoning_tokens) == (100, 40, 3)
+    assert sum(step.cost_usd for step in journal.steps.values()) == pytest.approx(result.cost_usd) == pytest.approx(0.3)
+    assert first.tools_s >= 0.3 > second.tools_s
+    assert all(step.model_s > 0 for step in journal.steps.values())
+    assert result.tools_s == pytest.approx(first.tools_s + second.tools_s)
 
 
 def test_sampling_parameters_reach_the_wire(scene: Scene) -> None:

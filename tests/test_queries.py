@@ -13,10 +13,13 @@ from db.models import (
     AgentConfig,
     AgentKind,
     ApiQuota,
+    AttemptWay,
+    Campaign,
     Change,
     Crawl,
     Environment,
     ExitStatus,
+    FlagKind,
     InstanceStatus,
     Issue,
     PullRequest,
@@ -24,6 +27,9 @@ from db.models import (
     RejectReason,
     Repository,
     Rollout,
+    RolloutAttempt,
+    RolloutFlag,
+    RolloutStep,
     SourceKind,
     Stability,
     StageName,
@@ -75,12 +81,18 @@ def engine(empty: Engine) -> Engine:
         validated = instance(db, click, first, 1, environment, InstanceStatus.VALIDATED)
         instance(db, click, second, 2, None, InstanceStatus.REJECTED)
         config = added(db, AgentConfig(digest="sha256:a", name="oracle", kind=AgentKind.ORACLE, model="m"))
+        campaign = added(db, Campaign(name="pilot", max_cost_usd=5.0, started_at=EARLY))
         for replica, (status, resolved) in enumerate(
             [(ExitStatus.SUBMITTED, True), (ExitStatus.SUBMITTED, False), (ExitStatus.INFRASTRUCTURE_ERROR, None)], 1
         ):
-            added(db, Rollout(task_instance_id=validated, agent_config_id=config, replica=replica, exit_status=status,
-                              resolved=resolved, n_turns=replica, n_prompt_tokens=100, n_completion_tokens=10,
-                              cost_usd=0.25, finished_at=utc_now()))  # fmt: skip
+            rollout = added(db, Rollout(task_instance_id=validated, agent_config_id=config, replica=replica,
+                                        exit_status=status, resolved=resolved, n_turns=replica, n_prompt_tokens=100,
+                                        n_completion_tokens=10, cost_usd=0.25, finished_at=utc_now(),
+                                        campaign_id=campaign))  # fmt: skip
+        for number, way in ((1, AttemptWay.FIRST), (2, AttemptWay.RESUMED)):
+            added(db, RolloutAttempt(rollout_id=rollout, number=number, way=way))
+            added(db, RolloutStep(rollout_id=rollout, attempt=number, number=1, cost_usd=0.5, tools=["terminal"]))
+        added(db, RolloutFlag(rollout_id=rollout, kind=FlagKind.TEST_EDIT, event_number=3, excerpt="rm tests/a.py"))
     with session(empty) as db:
         for number, (change, after) in enumerate(
             [(Change.FAIL_TO_PASS, Stability.STABLE_PASS), (Change.UNSTABLE, Stability.ORDER_DEPENDENT)], 1
@@ -126,6 +138,17 @@ def instance(
 
 def rows(engine: Engine, name: str, **parameters: object) -> Rows:
     return queries.run(engine, name, parameters)[1]
+
+
+def test_rates_leave_out_what_says_nothing_of_the_agent(engine: Engine) -> None:
+    assert rows(engine, "tries") == [("oracle", "m", "pallets__click-1", 2, 1)]
+    assert rows(engine, "resolve_rates") == [("oracle", "m", 1, 2, 1, 1, 0.5, 0, 1, 0, 6, 0.75)]
+    assert rows(engine, "difficulty") == [("pallets__click-1", 2, 1, "some")]
+    assert rows(engine, "campaigns") == [("pilot", 5.0, 0.0, None, "2026-01-02 03:04:05", 3, 3, 0, 1)]
+    assert [row[2:] for row in rows(engine, "rollout_attempts")] == [
+        (1, "first", "", 1, 0.5),
+        (2, "resumed", "", 1, 0.5),
+    ]
 
 
 def end_a_job(engine: Engine, stage: StageName, subject_id: int, reason: RejectReason | None) -> None:

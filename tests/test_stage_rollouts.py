@@ -11,19 +11,25 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from db.engine import session
 from db.models import (
     AgentKind,
     Artifact,
+    AttemptWay,
     Environment,
     ExitStatus,
+    FlagKind,
     InstanceStatus,
     PullRequest,
     RejectReason,
     Repository,
     Rollout,
+    RolloutAttempt,
+    RolloutEvent,
+    RolloutFlag,
+    RolloutStep,
     StageName,
     TaskInstance,
 )
@@ -33,7 +39,8 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, apply_patch, run_git
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Checkpoint, Journal, Problem, Sandbox, Step, StopOrder
+from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import NextJob, Saved, Services
 from swefactory.stages import rollouts
 from tests.scripted_model import ScriptedModel, call, finish
@@ -80,7 +87,7 @@ class Doing:
         self.problem: Problem | None = None
         self.seen = ""
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal | None = None) -> AgentResult:
         self.problem = problem
         for script in self._scripts:
             ran = sandbox.run(["bash", "-ec", script], timeout_s=60)
@@ -105,6 +112,7 @@ class World:
             sandboxes=backend,
             artifacts=LocalArtifacts(settings.artifacts_dir),
             agent=lambda spec: make_agent(spec, settings),
+            journals=lambda rollout_id, label: SqlJournal(engine, rollout_id, label),
         )
         self._fill(_make_origin(self.origin), backend)
 
@@ -371,15 +379,18 @@ def test_openhands_solves_the_instance_in_its_own_sandbox(world: World) -> None:
         call("terminal", command="C-c", is_input=True),
         call("terminal", command="exit 5"),
         call("terminal", command="git status --short; exec 3<>/dev/tcp/127.0.0.1/1 || echo offline"),
+        call("terminal", command=f"git log --all; pip download calc; echo {KEY}"),
         finish(),
     ]
+    prices = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0}
+    agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted", parameters=prices)
     with ScriptedModel(script) as model:
         asked = world.services.settings.model_copy(update={"model_url": model.url})
         services = replace(world.services, settings=asked, agent=lambda spec: make_agent(spec, asked))
-        rollout, saved = world.roll_out(AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted"), services)
+        rollout, saved = world.roll_out(agent, services)
     assert (rollout.exit_status, rollout.exit_detail) == (ExitStatus.SUBMITTED, "")
     assert saved == GRADE
-    assert (rollout.n_turns, rollout.n_prompt_tokens) == (8, 800)
+    assert (rollout.n_turns, rollout.n_prompt_tokens, rollout.n_reasoning_tokens) == (9, 900, 27)
     assert (rollout.model_patch or "").count("diff --git") == 1
     assert "+    return a + b" in (rollout.model_patch or "")
     assert rollout.messages_digest is not None
@@ -392,3 +403,95 @@ def test_openhands_solves_the_instance_in_its_own_sandbox(world: World) -> None:
     assert "exited with code 5" in seen[5]
     assert "M calc.py" in seen[6]
     assert "offline" in seen[6]
+    with session(world.engine, writing=False) as db:
+        steps = list(db.exec(select(RolloutStep).order_by(col(RolloutStep.number))))
+        flags = list(db.exec(select(RolloutFlag).order_by(col(RolloutFlag.kind))))
+        assert not db.exec(select(RolloutEvent)).all(), "once it has ended, an artifact holds the events"
+    assert [step.number for step in steps] == list(range(1, 10))
+    assert sum(step.cost_usd for step in steps) == pytest.approx(rollout.cost_usd) == pytest.approx(0.9)
+    assert rollout.tools_s >= 1
+    assert rollout.model_s + rollout.tools_s + rollout.overhead_s <= rollout.duration_s
+    lines = services.artifacts.get(rollout.trajectory_digest or "").decode().splitlines()
+    assert [(flag.kind, flag.excerpt) for flag in flags] == [
+        (FlagKind.HISTORY_DIGGING, "git log --all"), (FlagKind.PACKAGE_DOWNLOAD, "pip download calc"),
+    ]  # fmt: skip
+    assert {json.loads(lines[flag.event_number])["id"] for flag in flags} == {flags[0].event_id}
+    assert_nowhere(KEY, world)
+
+
+class Died(BaseException):
+    """As when a worker is killed: nothing of ours runs any more."""
+
+
+class Dying(SqlJournal):
+    """A journal whose worker dies when it is told of this step's answer."""
+
+    def __init__(self, engine: Engine, rollout_id: int, at_step: int) -> None:
+        super().__init__(engine, rollout_id, "1.1")
+        self._at_step = at_step
+
+    def step(self, step: Step) -> StopOrder | None:
+        if step.number == self._at_step:
+            super().step(step)
+            raise Died
+        return super().step(step)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openhands.tools") is None, reason="OpenHands is absent")
+def test_a_rollout_whose_worker_died_goes_on_where_it_was(world: World) -> None:
+    """Its edits, a file of /tmp included, are there again; no step is asked for twice; what was lost is on record."""
+    script = [
+        call("terminal", command="echo 'kept' > /tmp/note; chmod +x calc.py; export A=1"),
+        call("file_editor", command="str_replace", path="/testbed/calc.py", old_str="a - b", new_str="a + b"),
+        call("terminal", command="cat /tmp/note calc.py; echo A=[$A]"),
+        finish(),
+    ]
+    prices = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0}
+    agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted", parameters=prices)
+    with ScriptedModel([*script[:2], script[2], *script[2:]]) as model:
+        asked = world.services.settings.model_copy(update={"model_url": model.url, "checkpoint_share": 1.0})
+        services = replace(
+            world.services, settings=asked, agent=lambda spec: make_agent(spec, asked),
+            journals=lambda rollout_id, _label: Dying(world.engine, rollout_id, 3),
+        )  # fmt: skip
+        with pytest.raises(Died):
+            world.roll_out(agent, services)
+        rollout, _ = world.roll_out(agent, replace(services, journals=world.services.journals))
+    assert (rollout.exit_status, rollout.n_turns, len(model.requests)) == (ExitStatus.SUBMITTED, 4, 5)
+    with session(world.engine, writing=False) as db:
+        attempts = list(db.exec(select(RolloutAttempt).order_by(col(RolloutAttempt.number))))
+        steps = [(row.attempt, row.number) for row in db.exec(select(RolloutStep))]
+    assert [(row.way, row.detail) for row in attempts] == [
+        (AttemptWay.FIRST, ""), (AttemptWay.RESUMED, "from step 2"),
+    ]  # fmt: skip
+    assert sorted(steps) == [(1, 3), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert (rollout.cost_usd, rollout.lost_cost_usd) == (pytest.approx(0.4), pytest.approx(0.1))
+    messages = json.loads(services.artifacts.get(rollout.messages_digest or ""))["messages"]
+    told = [message["content"] for message in messages if message["role"] in ("tool", "user")]
+    assert "The machine you work on was replaced" in told[3]
+    assert told[4].startswith("kept\ndef add(a, b):\n    return a + b\nA=[]\n")
+    assert "old mode 100644\nnew mode 100755" in (rollout.model_patch or "")
+
+
+def test_a_checkpoint_that_cannot_be_put_back_makes_it_begin_anew_and_says_why(world: World) -> None:
+    with session(world.engine) as db:
+        admin.add_rollouts(db, NOP)
+    SqlJournal(world.engine, 1, "1.1").keep(
+        Checkpoint(3, 9, "diff --git a/none b/none\n--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n")
+    )
+    rollout, _ = world.do("sed -i 's/-/+/' calc.py")
+    assert "+    return a + b" in (rollout.model_patch or "")
+    with session(world.engine, writing=False) as db:
+        last = list(db.exec(select(RolloutAttempt).order_by(col(RolloutAttempt.number))))[-1]
+        assert last.way is AttemptWay.RESTARTED
+        assert "does not apply" in last.detail
+
+
+def assert_nowhere(secret: str, world: World) -> None:
+    """In no column of the catalog, and in no file of the home: artifacts, logs, caches."""
+    with world.engine.connect() as connection:
+        for name, table in SQLModel.metadata.tables.items():
+            assert secret not in repr(connection.execute(table.select()).all()), name
+    files = [path for path in world.services.settings.home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]

@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from openhands.sdk import LLM, LocalConversation
+from openhands.sdk import LLM, Event, LocalConversation
 from openhands.sdk import Agent as OpenHandsSdkAgent
+from openhands.sdk.context.condenser import LLMSummarizingCondenser
 from openhands.sdk.conversation.exceptions import ConversationRunError
 from openhands.sdk.conversation.state import ConversationExecutionStatus
 from openhands.sdk.event import ActionEvent, LLMConvertibleEvent, MessageEvent
@@ -27,17 +29,20 @@ from openhands.sdk.event.conversation_error import ConversationErrorEvent
 from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
 
 from db.models import ExitStatus
+from swefactory.agents.agent_specs import CONDENSER
 from swefactory.agents.openhands_llm import explain, is_model_error, make_llm
+from swefactory.agents.openhands_steps import StepRecorder
 from swefactory.agents.openhands_tools import BoundTools, bound
 from swefactory.agents.prompts import prompt_text
 from swefactory.config import Settings
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Journal, NoJournal, Past, Problem, Sandbox
 
 _log = logging.getLogger(__name__)
 
 MAX_TURNS = 100
 MAX_CONTINUES = 5
 _Ending = tuple[ExitStatus, str]
+_NO_JOURNAL = NoJournal()
 
 
 class OpenHandsAgent:
@@ -47,68 +52,95 @@ class OpenHandsAgent:
         self._spec = spec
         self._settings = settings
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal = _NO_JOURNAL) -> AgentResult:
         """Runs to an ExitStatus. Raises InfrastructureError when the sandbox fails, UsageError on bad parameters."""
         llm = make_llm(self._spec, self._settings)
         with _private_home() as home, bound(sandbox, self._spec.command_timeout_s) as tools:
-            conversation = self._conversation(llm, tools, home)
+            recorder = StepRecorder(journal, tools, self._settings.redact, self._spec.max_tokens)
+            conversation = self._conversation(llm, tools, recorder, home)
             try:
-                ending = self._run(conversation, problem, tools)
+                ending = self._run(conversation, problem, tools, recorder, journal.past)
                 if tools.failure is not None:
                     raise tools.failure
-                return self._result(conversation, llm, ending)
+                return self._result(conversation, llm, ending, recorder)
             finally:
                 conversation.close()
 
-    def _conversation(self, llm: LLM, tools: BoundTools, home: Path) -> LocalConversation:
+    def _conversation(self, llm: LLM, tools: BoundTools, recorder: StepRecorder, home: Path) -> LocalConversation:
         workspace = home / "workspace"
         workspace.mkdir()
         agent = OpenHandsSdkAgent(
             llm=llm,
-            tools=tools.specs(),
+            tools=tools.specs(self._spec.tools),
             include_default_tools=["FinishTool", "ThinkTool"],
-            system_prompt=prompt_text("system.txt").strip(),
-            condenser=None,  # a condensed history is not what the model saw, and no trajectory to train on
+            system_prompt=self._prompt("system"),
+            condenser=self._condenser(llm),
         )
-        return LocalConversation(
+        conversation = LocalConversation(
             agent=agent,
             workspace=str(workspace),
             visualizer=None,
             max_iteration_per_run=self._max_turns,
             max_budget_per_run=self._spec.max_cost_usd,
+            callbacks=[recorder],
         )
+        recorder.attend(conversation)
+        return conversation
+
+    def _prompt(self, name: str) -> str:
+        return (self._spec.prompts.get(name) or prompt_text(f"{name}.txt")).strip()
+
+    def _condenser(self, llm: LLM) -> LLMSummarizingCondenser | None:
+        """None unless asked for: a condensed history is not what the model saw, and no trajectory to train on."""
+        settings = self._spec.condenser
+        return LLMSummarizingCondenser(llm=llm, **{**CONDENSER, **settings}) if settings else None
 
     @property
     def _max_turns(self) -> int:
         return max(1, min(self._spec.max_turns, MAX_TURNS))
 
-    def _run(self, conversation: LocalConversation, problem: Problem, tools: BoundTools) -> _Ending:
+    def _run(
+        self, conversation: LocalConversation, problem: Problem, tools: BoundTools, recorder: StepRecorder, past: Past
+    ) -> _Ending:
         started = time.monotonic()
-        _send(conversation, prompt_text("task.txt").replace("@STATEMENT@", problem.statement.strip()))
-        clock = _WallClock(conversation, tools, started + self._spec.timeout_s)
+        self._begin(conversation, problem, past)
+        clock = _WallClock(conversation, tools, started + self._spec.timeout_s - _seconds(past))
         try:
-            asyncio.run(self._converse(conversation, clock))
+            asyncio.run(self._converse(conversation, clock, recorder))
         except ConversationRunError as error:
             return self._failed(conversation, error.original_exception)
         if clock.rang:
             return ExitStatus.TIMEOUT, f"stopped after {self._spec.timeout_s:g} s"
-        return _ending(conversation, self._max_turns)
+        if recorder.order and not _has_finished(conversation):
+            return recorder.order.exit_status, recorder.order.detail
+        return _ending(conversation, recorder.n_turns, self._max_turns)
 
-    async def _converse(self, conversation: LocalConversation, clock: "_WallClock") -> None:
+    def _begin(self, conversation: LocalConversation, problem: Problem, past: Past) -> None:
+        """States the problem, or takes up what was said before; its money counts against the limit."""
+        if not past.events:
+            _send(conversation, self._prompt("task").replace("@STATEMENT@", problem.statement.strip()))
+            return
+        for body in past.events:
+            conversation.state.append_event(Event.model_validate_json(body))
+        if conversation.max_budget_per_run is not None:
+            conversation.max_budget_per_run -= sum(step.cost_usd for step in past.steps)
+        _send(conversation, prompt_text("resumed.txt"))
+
+    async def _converse(self, conversation: LocalConversation, clock: "_WallClock", recorder: StepRecorder) -> None:
         """Lets the agent work; one that only talks is told to go on, a few times."""
         this_task = asyncio.current_task()
         assert this_task is not None
         with clock:
             for n_told in range(MAX_CONTINUES + 1):
-                conversation.max_iteration_per_run = self._max_turns - _n_turns(conversation)
+                conversation.max_iteration_per_run = self._max_turns - recorder.n_turns
                 await asyncio.create_task(cast(Any, conversation).arun())
                 if this_task.cancelling():  # Ctrl-C: arun() takes the cancellation for its own and swallows it
                     raise asyncio.CancelledError
-                if clock.rang or not _only_talked(conversation):
+                if clock.rang or recorder.order or not _only_talked(conversation):
                     return
-                if n_told == MAX_CONTINUES or _n_turns(conversation) >= self._max_turns:
+                if n_told == MAX_CONTINUES or recorder.n_turns >= self._max_turns:
                     return
-                _send(conversation, prompt_text("continue.txt"))
+                _send(conversation, self._prompt("continue"))
 
     def _failed(self, conversation: LocalConversation, error: BaseException) -> _Ending:
         if isinstance(error, LLMContextWindowExceedError):
@@ -118,19 +150,18 @@ class OpenHandsAgent:
         _log.error("OpenHands ended with an error of its own", exc_info=error)
         return ExitStatus.INFRASTRUCTURE_ERROR, f"OpenHands failed: {type(error).__name__}: {error}"[:2000]
 
-    def _result(self, conversation: LocalConversation, llm: LLM, ending: _Ending) -> AgentResult:
-        metrics = conversation.conversation_stats.get_combined_metrics()
-        usage = metrics.accumulated_token_usage
+    def _result(
+        self, conversation: LocalConversation, llm: LLM, ending: _Ending, recorder: StepRecorder
+    ) -> AgentResult:
+        totals = recorder.close()
         redact = self._settings.redact
         events = "".join(f"{event.model_dump_json()}\n" for event in conversation.state.events)
         return AgentResult(
             exit_status=ending[0],
             exit_detail=redact(ending[1]),
-            n_turns=_n_turns(conversation),
-            n_prompt_tokens=usage.prompt_tokens if usage else 0,
-            n_completion_tokens=usage.completion_tokens if usage else 0,
-            n_cached_tokens=usage.cache_read_tokens if usage else 0,
-            cost_usd=metrics.accumulated_cost,
+            n_turns=recorder.n_turns,
+            n_truncations=recorder.n_truncations,
+            **asdict(totals),
             events=redact(events).encode("utf-8", "replace"),
             messages=redact(_messages(conversation, llm)).encode("utf-8", "replace"),
         )
@@ -166,9 +197,8 @@ def _send(conversation: LocalConversation, text: str) -> None:
     cast(Any, conversation).send_message(text.strip())  # its decorator hides its type
 
 
-def _n_turns(conversation: LocalConversation) -> int:
-    """Answers of the model so far."""
-    return len(conversation.conversation_stats.get_combined_metrics().response_latencies)
+def _seconds(past: Past) -> float:
+    return sum(step.model_s + step.tools_s + step.overhead_s for step in past.steps)
 
 
 def _last_agent_event(conversation: LocalConversation) -> ActionEvent | MessageEvent | None:
@@ -182,12 +212,17 @@ def _only_talked(conversation: LocalConversation) -> bool:
     return is_finished and isinstance(_last_agent_event(conversation), MessageEvent)
 
 
-def _ending(conversation: LocalConversation, max_turns: int) -> _Ending:
+def _has_finished(conversation: LocalConversation) -> bool:
+    is_finished = conversation.state.execution_status is ConversationExecutionStatus.FINISHED
+    return is_finished and not _only_talked(conversation)
+
+
+def _ending(conversation: LocalConversation, n_turns: int, max_turns: int) -> _Ending:
     """How a run that raised nothing ended."""
     match conversation.state.execution_status:
         case ConversationExecutionStatus.FINISHED if not _only_talked(conversation):
             return ExitStatus.SUBMITTED, ""
-        case ConversationExecutionStatus.FINISHED if _n_turns(conversation) >= max_turns:
+        case ConversationExecutionStatus.FINISHED if n_turns >= max_turns:
             return ExitStatus.TURN_LIMIT, f"stopped after {max_turns} turns, the last a message without a tool call"
         case ConversationExecutionStatus.FINISHED:
             return ExitStatus.STUCK, f"told {MAX_CONTINUES} times to go on, the agent still only talked"

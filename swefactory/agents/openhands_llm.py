@@ -19,6 +19,7 @@ from openhands.sdk.llm.exceptions import (
 )
 from pydantic import SecretStr
 
+from swefactory.agents.agent_specs import SAMPLING, check_parameters
 from swefactory.config import Settings
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec
@@ -26,20 +27,11 @@ from swefactory.protocols import AgentSpec
 _PREFIX = "hosted_vllm/"
 _CALL_TIMEOUT_S = 600
 _LITELLM_GUESS = 400  # LiteLLM's own name for what it cannot classify; the cause below it knows the true status
-_SAMPLING = frozenset(("temperature", "top_p", "top_k"))
-_FIELDS = _SAMPLING | {
-    "seed", "max_output_tokens", "max_input_tokens", "reasoning_effort", "num_retries", "timeout", "drop_params",
-    "input_cost_per_token", "output_cost_per_token", "native_tool_calling", "extra_headers", "litellm_extra_body",
-}  # fmt: skip
 
 
 def make_llm(spec: AgentSpec, settings: Settings) -> LLM:
     """The LLM of `spec`. Raises UsageError on an unknown parameter or a cost limit that could not be kept."""
-    if unknown := sorted(set(spec.parameters) - _FIELDS):
-        raise UsageError(
-            f"agent {spec.name!r}: no model parameter {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}. "
-            "What only the server knows goes into litellm_extra_body"
-        )
+    check_parameters(spec)
     model = _model_name(spec.model, settings.model_url)
     facts: dict[str, Any] = {
         "model": model,
@@ -67,7 +59,7 @@ def _model_name(model: str, url: str) -> str:
 
 def _capabilities(spec: AgentSpec, settings: Settings) -> dict[str, bool | str]:
     """OpenHands takes every model behind a custom URL for a reasoning model and then drops temperature and top_p."""
-    wants_sampling = bool(_SAMPLING & spec.parameters.keys())
+    wants_sampling = bool(SAMPLING & spec.parameters.keys())
     wants_reasoning = "reasoning_effort" in spec.parameters
     if settings.model_url:
         return {

@@ -4,6 +4,7 @@ A trajectory made with them reads like one of stock OpenHands. One property: a t
 a conversation that names another token gets none.
 """
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class Watched(ToolExecutor[Any, Any]):
         self._bound = bound
 
     def __call__(self, action: Any, conversation: Any = None) -> Any:  # noqa: ANN401 - OpenHands' own signature
+        started = time.monotonic()
         try:
             return self._executor(action, conversation)
         except InfrastructureError as error:
@@ -49,6 +51,8 @@ class Watched(ToolExecutor[Any, Any]):
             if conversation is not None:
                 conversation.interrupt()
             raise
+        finally:
+            self._bound.seconds += time.monotonic() - started
 
     def interrupt(self) -> None:
         self._executor.interrupt()
@@ -65,10 +69,11 @@ class BoundTools:
     editor: ToolExecutor[Any, Any]
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     failure: InfrastructureError | None = None
+    seconds: float = 0.0  # spent in tools
 
-    def specs(self) -> list[Tool]:
-        """What an Agent is given."""
-        return [Tool(name=name, params={"token": self.token}) for name in ("sandbox_terminal", "sandbox_file_editor")]
+    def specs(self, names: Sequence[str]) -> list[Tool]:
+        """What an Agent is given of `terminal` and `file_editor`."""
+        return [Tool(name=f"sandbox_{name}", params={"token": self.token}) for name in names]
 
     def interrupt(self) -> None:
         """From another thread: lets go of a running command."""

@@ -5,16 +5,17 @@ One property: a task instance that the oracle does not resolve, or nop does, is 
 
 from db.models import ExitStatus
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import RESULTS_DIR, AgentResult, Problem, Sandbox
+from swefactory.protocols import RESULTS_DIR, AgentResult, Journal, NoJournal, Problem, Sandbox
 
 _PATCH_PATH = f"{RESULTS_DIR}/gold.patch"
 _APPLY_TIMEOUT_S = 120
+_NO_JOURNAL = NoJournal()
 
 
 class OracleAgent:
     """Applies `problem.gold_patch` inside the sandbox, by the same git that takes the diff afterwards."""
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal = _NO_JOURNAL) -> AgentResult:
         """Raises InfrastructureError when the gold patch, which validation has applied, does not apply."""
         if problem.gold_patch.strip():
             sandbox.write(_PATCH_PATH, problem.gold_patch.encode("utf-8", "surrogateescape"))
@@ -31,6 +32,6 @@ class OracleAgent:
 class NopAgent:
     """Leaves the tree as it is."""
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal = _NO_JOURNAL) -> AgentResult:
         """Never touches the sandbox."""
         return AgentResult(ExitStatus.SUBMITTED, "nothing was done")

@@ -12,6 +12,7 @@ import typer
 
 from swefactory import __version__
 from swefactory.cli import (
+    agent,
     benchmark,
     database,
     demo,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.add_typer(repo.app, name="repo")
 app.add_typer(instance.app, name="instance")
 app.add_typer(environment.app, name="environment")
+app.add_typer(agent.app, name="agent")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(job.app, name="job")
 app.add_typer(stage.app, name="stage")

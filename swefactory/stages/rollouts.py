@@ -9,29 +9,48 @@ What becomes of a run that did not go to its end:
 
     submitted without a change            empty_patch, graded as unresolved
     turn, cost, token or time limit,      stored as such and graded: what the agent did by then may be right
-    stuck
-    model_error, infrastructure_error     stored with what there is, not graded: `resolved` stays empty and no rate
-                                          counts it. Not retried by itself: each retry would cost as much again
+    stuck, sandbox_violation
+    model_error, infrastructure_error,    stored with what there is, not graded: `resolved` stays empty and no rate
+    cancelled                             counts it. Not retried by itself: each retry would cost as much again
     the sandbox fails                     the job fails and is retried
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from sqlmodel import Session
+from sqlmodel import Session, col, delete
 
-from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, StageName, TaskInstance, utc_now
+from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, RolloutFlag, StageName, TaskInstance, utc_now
 from swefactory.agent_checkouts import prepare
+from swefactory.agent_configs import spec_of
+from swefactory.cheat_flags import CheatFlag, flags
+from swefactory.checkpoints import Checkpointing, restore
 from swefactory.errors import Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
-from swefactory.protocols import AgentResult, AgentSpec, ArtifactRef, Problem
+from swefactory.protocols import (
+    Agent,
+    AgentResult,
+    AgentSpec,
+    ArtifactRef,
+    Problem,
+    RolloutJournal,
+    Sandbox,
+    SandboxSpec,
+    StopOrder,
+)
+from swefactory.rollout_journals import finish, stop_order
 from swefactory.stage import NextJob, Saved, Services, Stage
+from swefactory.trajectories import read
 from swefactory.tree_diffs import TreeDiff, take
 
 _EVENTS_MEDIA_TYPE = "application/jsonl"
 _MESSAGES_MEDIA_TYPE = "application/json"
-_NOT_GRADED = frozenset((ExitStatus.MODEL_ERROR, ExitStatus.INFRASTRUCTURE_ERROR))
+_NOT_GRADED = frozenset((ExitStatus.MODEL_ERROR, ExitStatus.INFRASTRUCTURE_ERROR, ExitStatus.CANCELLED))
+_COUNTED = (
+    "n_turns", "n_prompt_tokens", "n_completion_tokens", "n_cached_tokens", "n_reasoning_tokens", "n_truncations",
+    "cost_usd", "model_s", "tools_s", "overhead_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class RolloutInput:
     agent: AgentSpec
     problem: Problem
     instance: EvaluatedInstance
+    order: StopOrder | None = None  # it was called off before it began
 
 
 @dataclass(frozen=True)
@@ -55,22 +75,18 @@ class RolloutOutput:
     started_at: datetime
     finished_at: datetime
     duration_s: float
+    flags: tuple[CheatFlag, ...] = ()
 
 
 def load(session: Session, rollout_id: int) -> RolloutInput:
     """Raises InfrastructureError when the instance has no environment."""
     rollout = session.get_one(Rollout, rollout_id)
     instance = session.get_one(TaskInstance, rollout.task_instance_id)
-    agent = _agent_spec(session.get_one(AgentConfig, rollout.agent_config_id))
+    agent = spec_of(session.get_one(AgentConfig, rollout.agent_config_id))
     gold_patch = instance.patch if agent.kind is AgentKind.ORACLE else ""
     problem = Problem(instance.instance_id, instance.problem_statement, gold_patch)
-    return RolloutInput(rollout_id, agent, problem, load_instance(session, rollout.task_instance_id))
-
-
-def _agent_spec(config: AgentConfig) -> AgentSpec:
-    known = {field.name for field in fields(AgentSpec)} - {"kind", "name", "model"}
-    facts = {name: value for name, value in config.parameters.items() if name in known}
-    return AgentSpec(kind=config.kind, name=config.name, model=config.model, **facts)
+    order = stop_order(session, rollout)
+    return RolloutInput(rollout_id, agent, problem, load_instance(session, rollout.task_instance_id), order)
 
 
 # ---------------------------------------------------------------- work
@@ -78,15 +94,44 @@ def _agent_spec(config: AgentConfig) -> AgentSpec:
 
 def work(services: Services, task: RolloutInput) -> RolloutOutput:
     """Raises InfrastructureError when the sandbox fails, UsageError when the agent cannot be made as asked."""
+    started_at = utc_now()
+    if task.order:
+        return _output(services, AgentResult(task.order.exit_status, task.order.detail), TreeDiff(""), started_at)
     agent = services.agent(task.agent)
     spec, _ = base_evaluation(services, task.instance)
-    started_at = utc_now()
+    journal = services.journals(task.rollout_id, services.label)
     with services.checkouts.scratch() as name:
         sandbox_spec, tree_id = prepare(services, Path(name), spec)
-        with services.sandboxes.open(sandbox_spec) as sandbox:
-            result = agent.solve(task.problem, sandbox)
-            diff = take(sandbox, tree_id)
+        result, diff = _solved(services, task.problem, agent, journal, sandbox_spec, tree_id)
     return _output(services, _judged(result, diff), diff, started_at)
+
+
+def _solved(
+    services: Services,
+    problem: Problem,
+    agent: Agent,
+    journal: RolloutJournal,
+    spec: SandboxSpec,
+    tree_id: str,
+) -> tuple[AgentResult, TreeDiff]:
+    """From the checkpoint that an attempt which broke off has left, where it can be restored; else from the start."""
+    if journal.checkpoint:
+        with services.sandboxes.open(spec) as sandbox:
+            why_not = restore(sandbox, tree_id, journal.checkpoint)
+            if not why_not:
+                journal.resume(f"from step {journal.checkpoint.n_steps}")
+                return _run(services, problem, agent, journal, sandbox, tree_id)
+        journal.restart(why_not)
+    with services.sandboxes.open(spec) as sandbox:
+        return _run(services, problem, agent, journal, sandbox, tree_id)
+
+
+def _run(
+    services: Services, problem: Problem, agent: Agent, journal: RolloutJournal, sandbox: Sandbox, tree_id: str
+) -> tuple[AgentResult, TreeDiff]:
+    kept = Checkpointing(journal, sandbox, tree_id, services.settings.checkpoint_share)
+    result = agent.solve(problem, sandbox, kept)
+    return result, take(sandbox, tree_id)
 
 
 def _judged(result: AgentResult, diff: TreeDiff) -> AgentResult:
@@ -107,6 +152,7 @@ def _output(services: Services, result: AgentResult, diff: TreeDiff, started_at:
         started_at=started_at,
         finished_at=finished_at,
         duration_s=(finished_at - started_at).total_seconds(),
+        flags=flags(read(redact(result.events.decode("utf-8", "replace")).splitlines())),
     )
 
 
@@ -129,7 +175,9 @@ def save(session: Session, rollout_id: int, output: RolloutOutput | Rejected) ->
         session.add(rollout)
         return Saved(rejected=output)
     _write(rollout, output)
+    finish(session, rollout)
     session.add(rollout)
+    _save_flags(session, rollout_id, output.flags)
     save_artifacts(session, (ref for ref in (output.events, output.messages) if ref))
     if output.result.exit_status in _NOT_GRADED:
         return Saved()
@@ -140,13 +188,18 @@ def _write(rollout: Rollout, output: RolloutOutput) -> None:
     result = output.result
     rollout.exit_status, rollout.exit_detail = result.exit_status, result.exit_detail
     rollout.model_patch, rollout.resolved = output.model_patch, None
-    rollout.n_turns, rollout.cost_usd = result.n_turns, result.cost_usd
-    rollout.n_prompt_tokens, rollout.n_completion_tokens = result.n_prompt_tokens, result.n_completion_tokens
-    rollout.n_cached_tokens = result.n_cached_tokens
+    for name in _COUNTED:
+        setattr(rollout, name, getattr(result, name))
     rollout.trajectory_digest = output.events.digest if output.events else None
     rollout.messages_digest = output.messages.digest if output.messages else None
     rollout.started_at, rollout.finished_at = output.started_at, output.finished_at
     rollout.duration_s = output.duration_s
+
+
+def _save_flags(session: Session, rollout_id: int, found: tuple[CheatFlag, ...]) -> None:
+    session.exec(delete(RolloutFlag).where(col(RolloutFlag.rollout_id) == rollout_id))
+    for flag in found:
+        session.add(RolloutFlag(rollout_id=rollout_id, **asdict(flag)))
 
 
 STAGE = Stage(StageName.ROLLOUT, load, work, save)

@@ -2,6 +2,8 @@
 
 from importlib.resources import files
 
+PROMPTS = ("system", "task", "continue")  # each the name of a file; an agent's configuration may replace its text
+
 
 def prompt_text(name: str) -> str:
     """The text of the file `name` in this folder."""
