@@ -241,6 +241,8 @@ class ExitStatus(enum.StrEnum):
 
 class ExportFormat(enum.StrEnum):
     SWEBENCH = "swebench"
+    HARBOR = "harbor"
+    DATASET = "dataset"
     TRAJECTORIES = "trajectories"
 
 

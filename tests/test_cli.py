@@ -31,7 +31,8 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["images", "bootstrap"],
         ["benchmark", "list"], ["benchmark", "index"],
-        ["export", "trajectories"], ["export", "diff"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
+        ["export", "trajectories"], ["export", "diff"], ["export", "harbor"], ["export", "dataset"],
+        ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
         ran = run(home, *command, "--help")
         assert ran.returncode == 0, ran.stderr

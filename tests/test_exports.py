@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+import tomllib
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
@@ -33,7 +35,7 @@ from swefactory.certificates import Certificate, LeakReport, host_facts, subject
 from swefactory.cli.exporting import exported
 from swefactory.config import Settings
 from swefactory.errors import ArtifactError, UsageError
-from swefactory.exports import swebench, swebench_folder, trajectories
+from swefactory.exports import dataset, harbor, swebench, swebench_folder, trajectories
 from swefactory.exports.diffs import differences
 from swefactory.exports.folder import SUMS, ExportFolder
 from swefactory.exports.image_sources import Images
@@ -84,7 +86,8 @@ def fill(catalog: Engine, artifacts: LocalArtifacts) -> None:
                 TaskInstance(
                     instance_id=f"acme__tool-{number}", repository_id=repository.id or 0,
                     pull_request_id=pull_request.id or 0, environment_id=environment.id, status=status,
-                    base_commit="b" * 40, patch="p", test_patch=TEST_PATCH, test_files=["t.py"], project=PROJECT,
+                    base_commit="b" * 40, patch=TEST_PATCH.replace("t.py", "tool.py"), test_patch=TEST_PATCH,
+                    test_files=["t.py"], project=PROJECT,
                     problem_statement="it breaks ☃",
                     fail_to_pass=["t.py::a[x y]"], pass_to_pass=["t.py::b"], created_at=now,
                 )
@@ -321,3 +324,38 @@ def test_a_suspicious_rollout_does_not_leave_unless_told(filled: Engine, artifac
         db.flush()
         assert list(trajectories.rows(db, artifacts)) == []
         assert len(list(trajectories.rows(db, artifacts, suspicious=True))) == 1
+
+
+def test_harbor_tasks_keep_the_fix_and_its_tests_from_the_agent(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    images = Images(ImageSource.REBUILD, make_services(settings, filled))
+    folder = harbor.write(filled, images, UNCERTIFIED, tmp_path / "harbor")
+    task = folder.target / "tasks" / "acme__tool-2"
+    facts = tomllib.loads((task / "task.toml").read_text())
+    assert (facts["schema_version"], facts["task"]["name"]) == ("1.4", "swefactory/acme__tool-2")
+    assert facts["environment"]["network_mode"] == "no-network"
+    assert facts["agent"]["user"] == "sandbox"
+    assert facts["verifier"]["environment_mode"] == "separate"
+    assert "environment" not in facts["verifier"]
+    seen = "".join((task / name).read_text() for name in ("task.toml", "instruction.md", "environment/Dockerfile"))
+    assert "x = 1" not in seen
+    assert "t.py" not in seen
+    assert "it breaks ☃" in seen
+
+
+def test_a_row_of_the_dataset_is_in_one_split_of_each_partition(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    images = Images(ImageSource.REBUILD, make_services(settings, filled))
+    rows = {}
+    for name, day in (("late", date(2020, 1, 1)), ("early", date(2100, 1, 1))):
+        folder = dataset.write(filled, images, UNCERTIFIED, tmp_path / name, day)
+        tables = {path.name: parquet.read_table(path) for path in sorted((folder.target / "data").iterdir())}
+        assert len(tables) == 4
+        rows[name] = [(file.split(".")[0], table.to_pylist()) for file, table in tables.items() if table.num_rows]
+    ((late, (row,)),) = rows["late"]
+    assert (late, rows["early"][0][0]) == ("time_test", "time_train")
+    assert row["FAIL_TO_PASS"] == ["t.py::a[x␠y]"]
+    assert (row["requirements"], row["license_name"]) == ("lock", "MIT")
+    assert json.loads(row["install_config"])["python"] == "3.11"

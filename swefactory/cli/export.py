@@ -1,6 +1,8 @@
 """`swefactory export`: read-only copies out of the catalog, each in a folder of its own below --out."""
 
+import enum
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from swefactory.cli.exporting import ended, exported, fate
 from swefactory.cli.output import show
 from swefactory.config import Settings
 from swefactory.errors import EXIT_FINDINGS
-from swefactory.exports import swebench_folder, trajectories
+from swefactory.exports import dataset, harbor, swebench_folder, trajectories
 from swefactory.exports.diffs import differences
 from swefactory.exports.folder import ExportFolder
 from swefactory.exports.image_sources import Images
@@ -39,6 +41,13 @@ ImagesFrom = Annotated[
     ImageSource,
     typer.Option("--images", help="Rebuild from locks later, or build now: on this engine, pushed, as OCI."),
 ]
+
+
+class Network(enum.StrEnum):
+    """Harbor's words for it."""
+
+    NO_NETWORK = "no-network"
+    PUBLIC = "public"
 
 
 @app.command("swebench")
@@ -65,6 +74,57 @@ def swebench_(
                 lambda target: swebench_folder.write(engine, provided, choice, target, extras),
             )
         )  # fmt: skip
+
+
+@app.command("harbor")
+def harbor_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    network: Annotated[
+        Network, typer.Option(help="Of agent and verifier; where Harbor cannot close it, it refuses no-network.")
+    ] = Network.NO_NETWORK,
+    uncertified: Uncertified = False,
+) -> None:
+    """Validated task instances as Harbor task folders (schema 1.4). Ends with 1 when some are left out.
+
+    Example: `swefactory export harbor --out exports --images local`
+    """
+    current = settings()
+    with catalog(current) as engine:
+        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        terms = harbor.Terms(network.value)
+        ended(
+            exported(
+                engine, ExportFormat.HARBOR, out, lambda target: harbor.write(engine, provided, choice, target, terms)
+            )
+        )
+
+
+@app.command("dataset")
+def dataset_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    test_after: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="by_time's test split starts here; default: the latest tenth."),
+    ] = None,
+    uncertified: Uncertified = False,
+) -> None:
+    """Validated task instances as a Hugging Face data set (needs pyarrow). Ends with 1 when some are left out.
+
+    Example: `swefactory export dataset --out exports --test-after 2025-01-01`
+    """
+    current = settings()
+    with catalog(current) as engine:
+        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        day = test_after.date() if test_after else None
+        ended(
+            exported(
+                engine, ExportFormat.DATASET, out, lambda target: dataset.write(engine, provided, choice, target, day)
+            )
+        )
 
 
 @app.command("trajectories")
