@@ -359,3 +359,11 @@ def test_a_row_of_the_dataset_is_in_one_split_of_each_partition(
     assert row["FAIL_TO_PASS"] == ["t.py::a[x␠y]"]
     assert (row["requirements"], row["license_name"]) == ("lock", "MIT")
     assert json.loads(row["install_config"])["python"] == "3.11"
+
+
+def test_an_instance_that_pytest_does_not_run_is_left_out_and_said_why(filled: Engine) -> None:
+    with session(filled) as db:
+        instance = db.exec(select(TaskInstance).where(TaskInstance.status == InstanceStatus.VALIDATED)).one()
+        assert swebench.unfit(load_instance(db, instance.id or 0)) == ""
+        instance.test_command = ["-m", "unittest"]
+        assert "pytest only" in swebench.unfit(load_instance(db, instance.id or 0))

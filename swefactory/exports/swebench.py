@@ -20,6 +20,7 @@ from swefactory.exports.subjects import Subject
 from swefactory.exports.test_names import clash, printable
 from swefactory.instance_runs import EvaluatedInstance
 from swefactory.model_patches import PatchUnreadable
+from swefactory.runners import uses_pytest
 
 LOG_PARSER, EVAL_TYPE = "parse_log_pytest", "pass_and_fail"
 COLUMNS: Columns = {
@@ -34,6 +35,8 @@ COLUMNS: Columns = {
 
 def unfit(instance: EvaluatedInstance) -> str:
     """Why SWE-bench's form cannot hold this instance; empty when it can."""
+    if not uses_pytest(instance.test_command):
+        return f"its tests run by `python {' '.join(instance.test_command)}`; the exported scripts run pytest only"
     if same := clash((*instance.fail_to_pass, *instance.pass_to_pass)):
         return f"{len(same)} of its tests have ids that differ in white space alone, for example {same[0]!r}"
     try:
