@@ -262,6 +262,8 @@ class FlagKind(enum.StrEnum):
 
 class ExportFormat(enum.StrEnum):
     SWEBENCH = "swebench"
+    HARBOR = "harbor"
+    DATASET = "dataset"
     TRAJECTORIES = "trajectories"
 
 

@@ -46,6 +46,11 @@ def run(
         return list(result.keys()), [tuple(row) for row in result]
 
 
+def sql_of(name: str) -> str:
+    """A named query's text, to be part of a larger one; its parameters are still in it."""
+    return _queries()[name][1]
+
+
 def _queries() -> dict[str, tuple[QueryInfo, str]]:
     source = (files("db") / "queries.sql").read_text(encoding="utf-8")
     heads = list(_HEAD.finditer(source))

@@ -121,6 +121,42 @@ LEFT JOIN environment ON environment.id = task_instance.environment_id
 WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY repository.name, pull_request.number;
 
+-- name: exportable
+-- What `export --where` chooses from: each validated task instance with the columns a condition may name.
+SELECT
+    task_instance.instance_id,
+    repository.name AS repo,
+    pull_request.number AS pull_number,
+    CASE WHEN task_instance.license <> '' THEN task_instance.license ELSE repository.license END AS license,
+    repository.n_stars,
+    environment.python_version AS python,
+    substr(CAST(task_instance.created_at AS TEXT), 1, 19) AS created_at,
+    substr(CAST(task_instance.validated_at AS TEXT), 1, 19) AS validated_at,
+    json_array_length(task_instance.fail_to_pass) AS n_fail_to_pass,
+    json_array_length(task_instance.pass_to_pass) AS n_pass_to_pass,
+    length(task_instance.patch) AS patch_characters,
+    length(task_instance.problem_statement) AS statement_characters,
+    task_instance.tier,
+    (
+        SELECT count(*) FROM rollout
+        JOIN agent_config ON agent_config.id = rollout.agent_config_id
+        WHERE rollout.task_instance_id = task_instance.id AND rollout.resolved IS NOT NULL
+            AND agent_config.kind NOT IN ('oracle', 'nop')
+    ) AS n_rollouts,
+    (
+        SELECT count(*) FROM rollout
+        JOIN agent_config ON agent_config.id = rollout.agent_config_id
+        WHERE rollout.task_instance_id = task_instance.id AND rollout.resolved
+            AND json_array_length(rollout.suspicious) = 0 AND agent_config.kind NOT IN ('oracle', 'nop')
+    ) AS n_resolved
+FROM task_instance
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN pull_request ON pull_request.id = task_instance.pull_request_id
+JOIN environment ON environment.id = task_instance.environment_id
+WHERE task_instance.status = 'validated'
+    AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
+ORDER BY repository.name, pull_request.number;
+
 -- name: crawls
 -- What each crawl asked of GitHub, in all and for each pull request it looked at; the aim is 2 points and 0.2 calls.
 SELECT

@@ -77,8 +77,7 @@ def restrict(
     """The part of `patch` that may be graded. `base_text` reads a file of the base commit (None: no such text),
     `installed` are top-level modules of the environment, `steering` further files that start the tests. Raises
     PatchUnreadable."""
-    tests = frozenset(path for change in changes(test_patch) for path in change.paths)
-    protected = tests | {*steering} | {folder for path in tests if (folder := _test_folder(path))}
+    protected = protected_paths(test_patch) | {*steering}
     kept: list[str] = []
     dropped: set[str] = set()
     for change in changes(patch):
@@ -87,6 +86,12 @@ def restrict(
         else:
             kept.append(change.text)
     return RestrictedPatch("".join(kept), tuple(sorted(dropped)))
+
+
+def protected_paths(test_patch: str) -> frozenset[str]:
+    """Files that the test_patch touches, and folders of tests that hold them. Raises PatchUnreadable."""
+    tests = frozenset(path for change in changes(test_patch) for path in change.paths)
+    return tests | {folder for path in tests if (folder := _test_folder(path))}
 
 
 def _is_protected(path: str, protected: Collection[str]) -> bool:

@@ -34,7 +34,8 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["job", "retry"], ["job", "cancel"], ["stage", "hold"], ["stage", "resume"], ["stage", "list"], ["metrics"],
         ["images", "bootstrap"],
         ["benchmark", "list"], ["benchmark", "index"],
-        ["export", "trajectories"], ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
+        ["export", "trajectories"], ["export", "diff"], ["export", "harbor"], ["export", "dataset"],
+        ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],
     ):  # fmt: skip
         ran = run(home, *command, "--help")
         assert ran.returncode == 0, ran.stderr
@@ -173,7 +174,7 @@ def test_exports_of_an_empty_catalog_are_empty_files_with_a_digest(home: Path, t
         ran = run(home, "export", kind, "--out", str(tmp_path / "out"))
         assert ran.returncode == 0, ran.stderr
         assert "0 rows" in ran.stdout
-        assert (tmp_path / "out" / f"{kind}.jsonl").read_bytes() == b""
+        assert (tmp_path / "out" / kind / f"{kind}.jsonl").read_bytes() == b""
 
 
 def test_an_export_into_a_file_is_refused(home: Path, tmp_path: Path) -> None:

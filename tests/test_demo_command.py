@@ -80,10 +80,12 @@ def test_the_oracle_resolves_nop_does_not_and_openhands_solves_one_of_two(demo: 
 
 def test_the_exports_of_the_demo_hold_validated_instances_and_resolved_trajectories(demo: tuple[Path, str]) -> None:
     home, _ = demo
-    instances = [json.loads(line) for line in (home / "exports" / "swebench.jsonl").open(encoding="utf-8")]
+    instances = [json.loads(line) for line in (home / "exports" / "swebench" / "swebench.jsonl").open(encoding="utf-8")]
     assert sorted(row["instance_id"] for row in instances) == VALIDATED
     assert all(row["FAIL_TO_PASS"] and row["patch"] and row["test_patch"] for row in instances)
-    trajectories = [json.loads(line) for line in (home / "exports" / "trajectories.jsonl").open(encoding="utf-8")]
+    trajectories = [
+        json.loads(line) for line in (home / "exports" / "trajectories" / "trajectories.jsonl").open(encoding="utf-8")
+    ]
     assert [row["instance_id"] for row in trajectories] == [SOLVED]
 
 

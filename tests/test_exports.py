@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+import tomllib
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
@@ -30,10 +32,24 @@ from db.models import (
 )
 from swefactory.artifacts import LocalArtifacts
 from swefactory.certificates import Certificate, LeakReport, host_facts, subject_digest
-from swefactory.errors import ArtifactError
-from swefactory.exports import swebench, trajectories
-from swefactory.exports.writer import record, write_jsonl
+from swefactory.cli.exporting import exported
+from swefactory.config import Settings
+from swefactory.errors import ArtifactError, UsageError
+from swefactory.exports import dataset, harbor, swebench, swebench_folder, trajectories
+from swefactory.exports.diffs import differences
+from swefactory.exports.folder import SUMS, ExportFolder
+from swefactory.exports.image_sources import Images
+from swefactory.exports.instance_images import ImageSource
+from swefactory.exports.manifest import LeftOut, Manifest, entry_of, read_manifest
+from swefactory.exports.subjects import Choice, Subject, subjects
+from swefactory.exports.swebench_folder import Extras
+from swefactory.instance_runs import load_instance
+from swefactory.wiring import make_services
+from tests.catalogs import BOTH, catalog_url, upgraded
 
+UNCERTIFIED = Choice(uncertified=True)
+TEST_PATCH = "diff --git a/t.py b/t.py\nnew file mode 100644\n--- /dev/null\n+++ b/t.py\n@@ -0,0 +1 @@\n+x = 1\n"
+PROJECT = {"name": "tool", "version": "1", "source_roots": ["."], "entry_points": {}, "requires": []}
 SWE_BENCH_FIELDS = {
     "instance_id", "repo", "version", "base_commit", "environment_setup_commit", "patch", "test_patch",
     "problem_statement", "hints_text", "created_at", "FAIL_TO_PASS", "PASS_TO_PASS",
@@ -42,16 +58,23 @@ SWE_BENCH_FIELDS = {
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> LocalArtifacts:
-    return LocalArtifacts(tmp_path / "artifacts")
+    return LocalArtifacts(tmp_path / "home" / "artifacts")
 
 
 @pytest.fixture
 def filled(catalog: Engine, artifacts: LocalArtifacts) -> Engine:
+    fill(catalog, artifacts)
+    return catalog
+
+
+def fill(catalog: Engine, artifacts: LocalArtifacts) -> None:
     """Three instances (validated, candidate, rejected); rollouts on the first: resolved, unresolved, without talk."""
     now = utc_now()
     with session(catalog) as db:
         repository = Repository(name="acme/tool", license="MIT")
-        environment = Environment(digest="sha256:e", python_version="3.11", lock_digest="sha256:l", resolved_as_of=now)
+        environment = Environment(
+            digest="sha256:e", python_version="3.11", lock_digest=artifacts.put(b"lock", "t").digest, resolved_as_of=now
+        )
         db.add_all([repository, environment])
         db.flush()
         for number, status in enumerate(InstanceStatus, 1):
@@ -63,7 +86,9 @@ def filled(catalog: Engine, artifacts: LocalArtifacts) -> Engine:
                 TaskInstance(
                     instance_id=f"acme__tool-{number}", repository_id=repository.id or 0,
                     pull_request_id=pull_request.id or 0, environment_id=environment.id, status=status,
-                    base_commit="b" * 40, patch="p", test_patch="t", problem_statement="it breaks ☃",
+                    base_commit="b" * 40, patch=TEST_PATCH.replace("t.py", "tool.py"), test_patch=TEST_PATCH,
+                    test_files=["t.py"], project=PROJECT,
+                    problem_statement="it breaks ☃",
                     fail_to_pass=["t.py::a[x y]"], pass_to_pass=["t.py::b"], created_at=now,
                 )
             )  # fmt: skip
@@ -86,16 +111,16 @@ def filled(catalog: Engine, artifacts: LocalArtifacts) -> Engine:
                     messages_digest=digest, exit_status=ExitStatus.SUBMITTED, model_patch="diff",
                 )
             )  # fmt: skip
-    return catalog
 
 
 def test_only_validated_instances_leave_with_swe_benchs_fields_and_their_certificate(filled: Engine) -> None:
     with session(filled) as db:
-        rows = list(swebench.rows(db))
-    assert [row["instance_id"] for row in rows] == ["acme__tool-2"]
-    row = rows[0]
+        (subject,) = subjects(db, UNCERTIFIED)
+        assert isinstance(subject, Subject)
+        row = swebench.row(subject, load_instance(db, subject.instance.id or 0))
+    assert row["instance_id"] == "acme__tool-2"
     assert row.keys() >= SWE_BENCH_FIELDS
-    assert json.loads(str(row["FAIL_TO_PASS"])) == ["t.py::a[x y]"]
+    assert json.loads(str(row["FAIL_TO_PASS"])) == ["t.py::a[x␠y]"]
     assert row["certificate"] == {"gold": "3/3"}
 
 
@@ -103,40 +128,133 @@ def test_only_resolved_conversations_leave_and_say_which_tests_confirmed_them(
     filled: Engine, artifacts: LocalArtifacts
 ) -> None:
     with session(filled) as db:
-        rows = list(trajectories.rows(db, artifacts))
+        rows = [row for _, row in trajectories.rows(db, artifacts)]
     assert [(row["agent"], row["confirmed_by"]) for row in rows] == [("agent 1", ["t.py::a[x y]", "t.py::b"])]
     assert rows[0]["messages"] == [{"role": "user", "content": "fix"}]
 
 
-def test_the_same_catalog_gives_the_same_bytes(filled: Engine, tmp_path: Path) -> None:
-    written = []
-    for name in ("one", "two"):
-        with session(filled) as db:
-            written.append(write_jsonl(swebench.rows(db), tmp_path / name / "swebench.jsonl"))
-    first, second = (item.path.read_bytes() for item in written)
-    assert first == second
-    assert written[0].sha256 == hashlib.sha256(first).hexdigest()
-    assert "☃" in first.decode()
+def write(catalog: Engine, settings: Settings, target: Path, choice: Choice = UNCERTIFIED) -> ExportFolder:
+    images = Images(ImageSource.REBUILD, make_services(settings, catalog))
+    return swebench_folder.write(catalog, images, choice, target, Extras(parquet=True))
 
 
-def test_a_row_that_fails_leaves_the_earlier_export_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_jsonl([{"n": 1}], path)
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    def rows():  # type: ignore[no-untyped-def]
-        yield {"n": 2}
+
+def test_the_same_catalog_gives_the_same_bytes_and_every_file_is_in_the_sums(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    first, second = (write(filled, settings, tmp_path / name / "swebench") for name in ("one", "two"))
+    assert files(first.target) == files(second.target)
+    assert "it breaks ☃" in (first.target / "swebench.jsonl").read_text()
+    sums = dict(reversed(line.split("  ")) for line in (first.target / SUMS).read_text().splitlines())
+    assert sums == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files(first.target).items() if name != SUMS
+    }
+    assert {"README.md", "GATE.md", "manifest.json", "swebench.jsonl", "images.jsonl"} <= sums.keys()
+
+
+def test_the_manifest_names_each_row_with_hash_certificate_licence_and_version(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    with session(filled) as db:
+        certified(db)
+    folder = write(filled, settings, tmp_path / "swebench", Choice())
+    (entry,) = read_manifest(folder.target).rows()
+    assert (entry.key, entry.license, entry.swefactory) == ("acme__tool-2", "MIT", "0")
+    assert entry.certificate.startswith("sha256:")
+    assert json.loads((folder.target / "manifest.json").read_text())["n_rows"] == 1
+
+
+def test_an_export_that_fails_leaves_the_earlier_one_and_no_trace(tmp_path: Path) -> None:
+    target = tmp_path / "rows"
+    with ExportFolder(target, "rows", {}) as folder:
+        folder.write("rows.txt", "1")
+    before = files(target)
+    with pytest.raises(ArtifactError, match="damaged"), ExportFolder(target, "rows", {}) as folder:
+        folder.write("rows.txt", "2")
         raise ArtifactError("the second row's file is damaged")
+    assert files(target) == before
+    assert list(tmp_path.iterdir()) == [target]
+    with ExportFolder(target, "rows", {}) as folder:
+        folder.write("rows.txt", "3")
+    assert (target / "rows.txt").read_text() == "3"
+    assert list(tmp_path.iterdir()) == [target]
 
-    with pytest.raises(ArtifactError):
-        write_jsonl(rows(), path)
-    assert path.read_text() == '{"n": 1}\n'
-    assert [item.name for item in tmp_path.iterdir()] == ["rows.jsonl"]
+
+def test_a_folder_that_is_no_export_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UsageError, match="is no export"), ExportFolder(tmp_path, "rows", {}):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "years"
 
 
-def test_an_export_is_noted_once_for_each_place(filled: Engine, tmp_path: Path) -> None:
+CONDITIONS = {
+    "repo = 'acme/tool' AND n_fail_to_pass = 1": 1,
+    "created_at >= '2020-01-01 00:00:00' AND n_resolved = 2": 1,
+    "n_pass_to_pass > 1": 0,
+    "license LIKE 'M%' OR 1 = 0": 1,
+}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_where_chooses_by_the_columns_of_the_query_exportable(
+    kind: str, request: pytest.FixtureRequest, artifacts: LocalArtifacts
+) -> None:
+    catalog = upgraded(catalog_url(kind, request))
+    fill(catalog, artifacts)
+    with session(catalog, writing=False) as db:
+        found = {where: len(list(subjects(db, Choice(where, uncertified=True)))) for where in CONDITIONS}
+    catalog.dispose()
+    assert found == CONDITIONS
+
+
+@pytest.mark.parametrize("where", ["nothing = 1", "1; DELETE FROM rollout", "1) --", "'"])
+def test_a_condition_that_is_none_is_a_usage_error_that_names_the_columns(filled: Engine, where: str) -> None:
+    with session(filled, writing=False) as db, pytest.raises(UsageError, match="n_fail_to_pass"):
+        list(subjects(db, Choice(where)))
+
+
+def test_a_diff_names_each_row_that_came_went_or_changed_and_why(tmp_path: Path) -> None:
+    def export(name: str, rows: dict[str, dict[str, object]], left_out: dict[str, str], **options: object) -> Manifest:
+        with ExportFolder(tmp_path / name, "rows", options) as folder:
+            for key in sorted({*rows, *left_out}):
+                if key in rows:
+                    folder.row(entry_of(key, rows[key], certificate={"swefactory": "1"}, license_="MIT"))
+                else:
+                    folder.leave_out(LeftOut(key, left_out[key]))
+        return read_manifest(tmp_path / name)
+
+    row = {"n": 1, "patch": "p"}
+    old = export("old", {"a": row, "b": row, "c": row, "d": row, "f": row}, {"e": "too old"}, where="")
+    new = export("new", {"b": {"n": 2, "patch": "q"}, "d": row, "e": row}, {"a": "leaks"}, where="n = 1")
+    found = list(differences(old, new, lambda key: "rejected since" if key == "c" else ""))
+    assert [(each.kind, each.key, each.why) for each in found] == [
+        ("removed", "a", "leaks"),
+        ("changed", "b", "fields: n, patch"),
+        ("removed", "c", "rejected since"),
+        ("added", "e", "it was left out before: too old"),
+        ("removed", "f", "not asked for: where is 'n = 1', was ''"),
+    ]
+    assert list(differences(old, old)) == []
+
+
+def test_an_instance_that_an_empty_patch_resolves_does_not_leave_even_uncertified(filled: Engine) -> None:
+    with session(filled) as db:
+        config = db.exec(select(AgentConfig)).first()
+        assert config is not None
+        config.kind = AgentKind.NOP
+        db.add(config)
+        db.flush()
+        (found,) = subjects(db, UNCERTIFIED)
+    assert isinstance(found, LeftOut)
+    assert "an empty patch resolved it in 1/1" in found.why
+
+
+def test_a_repeated_export_updates_its_row(filled: Engine, settings: Settings, tmp_path: Path) -> None:
     for _ in range(2):
-        with session(filled) as db:
-            record(db, ExportFormat.SWEBENCH, write_jsonl(swebench.rows(db), tmp_path / "swebench.jsonl"))
+        exported(filled, ExportFormat.SWEBENCH, tmp_path, lambda target: write(filled, settings, target))
     with session(filled) as db:
         assert [(row.n_rows, row.format) for row in db.exec(select(Export))] == [(1, ExportFormat.SWEBENCH)]
 
@@ -162,7 +280,8 @@ def certified(db: Session, **other: object) -> None:
 def test_an_instance_with_a_certificate_that_holds_is_not_refused(filled: Engine) -> None:
     with session(filled) as db:
         certified(db)
-        assert swebench.uncertified(db, max_age_days=1) == {}
+        (subject,) = subjects(db, Choice(max_age_days=1))
+        assert isinstance(subject, Subject)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +302,17 @@ def test_an_instance_whose_certificate_does_not_hold_is_refused_and_said_why(
 ) -> None:
     with session(filled) as db:
         certified(db, **other)
-        refused = swebench.uncertified(db, max_age_days=30)
-        assert list(refused) == ["acme__tool-2"]
-        assert why in refused["acme__tool-2"]
-        assert list(swebench.rows(db, refused)) == []
+        (refused,) = subjects(db, Choice(max_age_days=30))
+    assert isinstance(refused, LeftOut)
+    assert refused.key == "acme__tool-2"
+    assert why in refused.why
 
 
 def test_a_certificate_of_an_older_version_is_refused(filled: Engine) -> None:
     with session(filled) as db:
-        assert "of format None" in swebench.uncertified(db)["acme__tool-2"]
+        (refused,) = subjects(db, Choice())
+    assert isinstance(refused, LeftOut)
+    assert "of format None" in refused.why
 
 
 def test_a_suspicious_rollout_does_not_leave_unless_told(filled: Engine, artifacts: LocalArtifacts) -> None:
@@ -203,3 +324,46 @@ def test_a_suspicious_rollout_does_not_leave_unless_told(filled: Engine, artifac
         db.flush()
         assert list(trajectories.rows(db, artifacts)) == []
         assert len(list(trajectories.rows(db, artifacts, suspicious=True))) == 1
+
+
+def test_harbor_tasks_keep_the_fix_and_its_tests_from_the_agent(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    images = Images(ImageSource.REBUILD, make_services(settings, filled))
+    folder = harbor.write(filled, images, UNCERTIFIED, tmp_path / "harbor")
+    task = folder.target / "tasks" / "acme__tool-2"
+    facts = tomllib.loads((task / "task.toml").read_text())
+    assert (facts["schema_version"], facts["task"]["name"]) == ("1.4", "swefactory/acme__tool-2")
+    assert facts["environment"]["network_mode"] == "no-network"
+    assert facts["agent"]["user"] == "sandbox"
+    assert facts["verifier"]["environment_mode"] == "separate"
+    assert "environment" not in facts["verifier"]
+    seen = "".join((task / name).read_text() for name in ("task.toml", "instruction.md", "environment/Dockerfile"))
+    assert "x = 1" not in seen
+    assert "t.py" not in seen
+    assert "it breaks ☃" in seen
+
+
+def test_a_row_of_the_dataset_is_in_one_split_of_each_partition(
+    filled: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    images = Images(ImageSource.REBUILD, make_services(settings, filled))
+    rows = {}
+    for name, day in (("late", date(2020, 1, 1)), ("early", date(2100, 1, 1))):
+        folder = dataset.write(filled, images, UNCERTIFIED, tmp_path / name, day)
+        tables = {path.name: parquet.read_table(path) for path in sorted((folder.target / "data").iterdir())}
+        assert len(tables) == 4
+        rows[name] = [(file.split(".")[0], table.to_pylist()) for file, table in tables.items() if table.num_rows]
+    ((late, (row,)),) = rows["late"]
+    assert (late, rows["early"][0][0]) == ("time_test", "time_train")
+    assert row["FAIL_TO_PASS"] == ["t.py::a[x␠y]"]
+    assert (row["requirements"], row["license_name"]) == ("lock", "MIT")
+    assert json.loads(row["install_config"])["python"] == "3.11"
+
+
+def test_an_instance_that_pytest_does_not_run_is_left_out_and_said_why(filled: Engine) -> None:
+    with session(filled) as db:
+        instance = db.exec(select(TaskInstance).where(TaskInstance.status == InstanceStatus.VALIDATED)).one()
+        assert swebench.unfit(load_instance(db, instance.id or 0)) == ""
+        instance.test_command = ["-m", "unittest"]
+        assert "pytest only" in swebench.unfit(load_instance(db, instance.id or 0))

@@ -17,7 +17,6 @@ from db.engine import session
 from db.models import (
     AgentConfig,
     AgentKind,
-    ExportFormat,
     Job,
     JobState,
     PullRequest,
@@ -53,7 +52,7 @@ def demo(
         with catalog(current) as engine:
             before = _rows(engine)
             _work(current, engine, servers, n_processes)
-            paths = [export.write(current, kind, home / "exports").path for kind in ExportFormat]
+            paths = export.write_all(current, engine, home / "exports")
             again = before == _rows(engine)
             _report(engine, paths, again=again)
             wrong = list(_surprises(engine, servers))
@@ -125,7 +124,8 @@ def _report(engine: Engine, exports: list[Path], *, again: bool) -> None:
         show(columns, rows, as_json=False, title=f"\n{name}")
     console.print("\n[bold]exports[/]")
     for path in exports:
-        console.print(f"{path}: {sum(1 for _ in path.open('rb'))} rows", soft_wrap=True)
+        n_rows = sum(1 for _ in (path / f"{path.name}.jsonl").open("rb"))
+        console.print(f"{path}/{path.name}.jsonl: {n_rows} rows", soft_wrap=True)
     if again:
         console.print("\nNothing was left to do: this demo stood already, and not a row was added.")
 

@@ -1,47 +1,130 @@
-"""`swefactory export`: read-only copies out of the catalog."""
+"""`swefactory export`: read-only copies out of the catalog, each in a folder of its own below --out."""
 
+import enum
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
 from db.engine import session
 from db.models import ExportFormat
 from swefactory.artifacts import LocalArtifacts
-from swefactory.cli.context import catalog, settings
-from swefactory.cli.output import console
+from swefactory.cli.context import AsJson, catalog, settings
+from swefactory.cli.exporting import ended, exported, fate
+from swefactory.cli.output import show
 from swefactory.config import Settings
-from swefactory.exports import swebench, trajectories
-from swefactory.exports.writer import Written, record, write_jsonl
+from swefactory.errors import EXIT_FINDINGS
+from swefactory.exports import dataset, harbor, swebench_folder, trajectories
+from swefactory.exports.diffs import differences
+from swefactory.exports.folder import ExportFolder
+from swefactory.exports.image_sources import Images
+from swefactory.exports.instance_images import ImageSource
+from swefactory.exports.manifest import read_manifest
+from swefactory.exports.subjects import Choice
+from swefactory.exports.swebench_folder import Extras
+from swefactory.wiring import make_docker, make_services
 
-app = typer.Typer(no_args_is_help=True, help="Exports: read-only copies out of the catalog.")
+app = typer.Typer(no_args_is_help=True, help="Exports: read-only copies out of the catalog, with manifest and hashes.")
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write into; made when missing.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The export becomes the folder OUT/FORMAT.")]
+Where = Annotated[
+    str,
+    typer.Option(help="A condition in SQL over the columns of `swefactory query exportable`; empty: all validated."),
+]
+Uncertified = Annotated[
+    bool, typer.Option("--uncertified", help="Also those whose certificate is missing, old or of other patches.")
+]
+ImagesFrom = Annotated[
+    ImageSource,
+    typer.Option("--images", help="Rebuild from locks later, or build now: on this engine, pushed, as OCI."),
+]
+
+
+class Network(enum.StrEnum):
+    """Harbor's words for it."""
+
+    NO_NETWORK = "no-network"
+    PUBLIC = "public"
 
 
 @app.command("swebench")
 def swebench_(
     out: Out = Path("exports"),
-    uncertified: Annotated[
-        bool,
-        typer.Option("--uncertified", help="Also those whose certificate is missing, old or of other patches."),
-    ] = False,
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Also as parquet, loadable by `datasets`.")] = False,
+    task_repo: Annotated[bool, typer.Option("--task-repo", help="Also as a SWE-bench task repository.")] = False,
+    uncertified: Uncertified = False,
 ) -> None:
-    """Validated task instances as SWE-bench JSONL: OUT/swebench.jsonl.
+    """Validated task instances for the stock SWE-bench harness (v5). Ends with 1 when some are left out.
 
-    Ends with 1 when instances were left out because their certificate does not hold.
-
-    Example: `swefactory export swebench --out exports`
+    Examples: `swefactory export swebench --out exports` ·
+    `swefactory export swebench --where "repo = 'pallets/click' AND n_fail_to_pass >= 2" --images local`
     """
     current = settings()
-    with catalog(current) as engine, session(engine) as db:
-        refused = {} if uncertified else swebench.uncertified(db, current.revalidate_days)
-    _say(write(current, ExportFormat.SWEBENCH, out, uncertified=uncertified))
-    for instance_id, why in refused.items():
-        console.print(f"left out {instance_id}: {why}", markup=False, soft_wrap=True)
-    if refused:
-        console.print(f"{len(refused)} left out; `swefactory instance revalidate --all`, run, or --uncertified")
-        raise typer.Exit(1)
+    with catalog(current) as engine:
+        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        extras = Extras(parquet, task_repo)
+        ended(
+            exported(
+                engine, ExportFormat.SWEBENCH, out,
+                lambda target: swebench_folder.write(engine, provided, choice, target, extras),
+            )
+        )  # fmt: skip
+
+
+@app.command("harbor")
+def harbor_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    network: Annotated[
+        Network, typer.Option(help="Of agent and verifier; where Harbor cannot close it, it refuses no-network.")
+    ] = Network.NO_NETWORK,
+    uncertified: Uncertified = False,
+) -> None:
+    """Validated task instances as Harbor task folders (schema 1.4). Ends with 1 when some are left out.
+
+    Example: `swefactory export harbor --out exports --images local`
+    """
+    current = settings()
+    with catalog(current) as engine:
+        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        terms = harbor.Terms(network.value)
+        ended(
+            exported(
+                engine, ExportFormat.HARBOR, out, lambda target: harbor.write(engine, provided, choice, target, terms)
+            )
+        )
+
+
+@app.command("dataset")
+def dataset_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    test_after: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="by_time's test split starts here; default: the latest tenth."),
+    ] = None,
+    uncertified: Uncertified = False,
+) -> None:
+    """Validated task instances as a Hugging Face data set (needs pyarrow). Ends with 1 when some are left out.
+
+    Example: `swefactory export dataset --out exports --test-after 2025-01-01`
+    """
+    current = settings()
+    with catalog(current) as engine:
+        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        day = test_after.date() if test_after else None
+        ended(
+            exported(
+                engine, ExportFormat.DATASET, out, lambda target: dataset.write(engine, provided, choice, target, day)
+            )
+        )
 
 
 @app.command("trajectories")
@@ -51,27 +134,47 @@ def trajectories_(
         bool, typer.Option("--suspicious", help="Also those whose patch may have fooled the tests.")
     ] = False,
 ) -> None:
-    """Resolved trajectories in OpenAI's messages format: OUT/trajectories.jsonl.
+    """Resolved trajectories in OpenAI's messages format.
 
     Example: `swefactory export trajectories --out exports`
     """
-    _say(write(settings(), ExportFormat.TRAJECTORIES, out, suspicious=suspicious))
+    current = settings()
+    with catalog(current) as engine:
+        artifacts = LocalArtifacts(current.artifacts_dir)
+        exported(
+            engine, ExportFormat.TRAJECTORIES, out,
+            lambda target: trajectories.write(engine, artifacts, target, suspicious=suspicious),
+        )  # fmt: skip
 
 
-def write(
-    current: Settings, kind: ExportFormat, out: Path, *, uncertified: bool = False, suspicious: bool = False
-) -> Written:
-    """Writes OUT/<kind>.jsonl and notes it in the catalog."""
-    with catalog(current) as engine, session(engine) as db:
-        match kind:
-            case ExportFormat.SWEBENCH:
-                rows = swebench.rows(db, () if uncertified else swebench.uncertified(db, current.revalidate_days))
-            case ExportFormat.TRAJECTORIES:
-                rows = trajectories.rows(db, LocalArtifacts(current.artifacts_dir), suspicious=suspicious)
-        written = write_jsonl(rows, out / f"{kind.value}.jsonl")
-        record(db, kind, written)
-    return written
+@app.command("diff")
+def diff(
+    old: Annotated[Path, typer.Argument(help="An export's folder.")],
+    new: Annotated[Path, typer.Argument(help="A later one of the same format.")],
+    as_json: AsJson = False,
+) -> None:
+    """Name every row that was added, removed or changed between two exports, and why. Ends with 1 if there is any.
+
+    Example: `swefactory export diff released/swebench exports/swebench`
+    """
+    with catalog(settings()) as engine, session(engine, writing=False) as db:
+        found = list(differences(read_manifest(old), read_manifest(new), lambda key: fate(db, key)))
+    rows = [[each.kind, each.key, each.why] for each in found]
+    show(["change", "row", "why"], rows, as_json=as_json, empty="no row differs")
+    if found:
+        raise typer.Exit(EXIT_FINDINGS)
 
 
-def _say(written: Written) -> None:
-    console.print(f"{written.path}: {written.n_rows} rows, sha256 {written.sha256}", soft_wrap=True)
+def write_all(current: Settings, engine: Engine, out: Path) -> list[Path]:
+    """What the demo shows: one export of each kind of row; their folders."""
+    images, artifacts = _images(current, engine, ImageSource.REBUILD), LocalArtifacts(current.artifacts_dir)
+    wanted: list[tuple[ExportFormat, Callable[[Path], ExportFolder]]] = [
+        (ExportFormat.SWEBENCH, lambda target: swebench_folder.write(engine, images, Choice(), target)),
+        (ExportFormat.TRAJECTORIES, lambda target: trajectories.write(engine, artifacts, target)),
+    ]
+    return [exported(engine, kind, out, write).target for kind, write in wanted]
+
+
+def _images(current: Settings, engine: Engine, source: ImageSource) -> Images:
+    docker = None if source is ImageSource.REBUILD else make_docker(current)
+    return Images(source, make_services(current, engine), docker, current.image_registry)
