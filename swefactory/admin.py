@@ -59,8 +59,10 @@ def add_repository(
     db.flush()
     crawl = _crawl(db, row, source, limit, numbers)
     assert crawl.id is not None
-    options = {"repository_id": row.id, "max_attempts": max_attempts, "priority": priority}
-    queued = jobs.enqueue(db, StageName.CRAWL, crawl.id, again=True, **options)
+    queued = jobs.enqueue(
+        db, StageName.CRAWL, crawl.id,
+        repository_id=row.id, priority=priority, max_attempts=max_attempts, again=True,
+    )  # fmt: skip
     return Queued(n_new=0 if known else 1, n_jobs=int(queued))
 
 

@@ -134,9 +134,9 @@ def _work(stage: Stage[Any, Any], claim: jobs.Claim, engine: Engine, services: S
 
 
 def _enqueue(db: Session, saved: Saved, settings: Settings, repository_id: int | None) -> None:
-    options = {"repository_id": repository_id, "max_attempts": settings.max_attempts}
+    n = settings.max_attempts
     for job in saved.next_jobs:
-        jobs.enqueue(db, job.stage, job.subject_id, again=job.again, **options)
+        jobs.enqueue(db, job.stage, job.subject_id, repository_id=repository_id, max_attempts=n, again=job.again)
 
 
 @dataclass(frozen=True)

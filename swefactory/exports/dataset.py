@@ -173,5 +173,5 @@ def _others(db: Session, task_instance_id: int) -> Mapping[str, list[str]]:
         TestVerdict.validation_id == newest, col(TestVerdict.change).in_(names)
     )
     for change, test_id in db.exec(statement):
-        found[names[change]].append(test_id)
+        found[names[Change(change)]].append(test_id)
     return {name: sorted(ids) for name, ids in found.items()}
