@@ -352,7 +352,7 @@ def test_a_row_of_the_dataset_is_in_one_split_of_each_partition(
     for name, day in (("late", date(2020, 1, 1)), ("early", date(2100, 1, 1))):
         folder = dataset.write(filled, images, UNCERTIFIED, tmp_path / name, day)
         tables = {path.name: parquet.read_table(path) for path in sorted((folder.target / "data").iterdir())}
-        assert len(tables) == 4
+        assert len(tables) == 1  # `datasets` reads no empty one
         rows[name] = [(file.split(".")[0], table.to_pylist()) for file, table in tables.items() if table.num_rows]
     ((late, (row,)),) = rows["late"]
     assert (late, rows["early"][0][0]) == ("time_test", "time_train")

@@ -8,7 +8,7 @@ property: a row is in exactly one split of each configuration, and a repository 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -65,26 +65,24 @@ def write(engine: Engine, images: Images, choice: Choice, target: Path, test_aft
                 frame.row(subject, found)
                 ids.append(subject.instance.id or 0)
         images.write(engine, folder, ids)
-        loadable = Loadable(_configs(), [{"config_name": name, "features": features(COLUMNS)} for name in _NAMES])
+        configs = _configs([part for part, written in parts.items() if written.n_rows])
+        info = [{"config_name": config["config_name"], "features": features(COLUMNS)} for config in configs]
+        loadable = Loadable(configs, info) if configs else None
         folder.write("README.md", card_text(frame.card("Software-engineering tasks", _TEXT, loadable), engine))
     return folder
 
 
-_NAMES = ("default", "by_time", "by_repository")
-
-
-def _configs() -> list[Mapping[str, object]]:
-    def files(time_side: str, repository_side: str) -> str:
-        return f"data/time_{time_side}.repo_{repository_side}-*.parquet"
+def _configs(parts: Sequence[tuple[str, str]]) -> list[Mapping[str, object]]:
+    """The card's configurations over the parts that hold rows; a split without any is not named."""
 
     def config(name: str, splits: Mapping[str, str]) -> Mapping[str, object]:
-        return {"config_name": name, "data_files": [{"split": side, "path": path} for side, path in splits.items()]}
+        files = [{"split": side, "path": f"data/{pattern}-*.parquet"} for side, pattern in splits.items()]
+        return {"config_name": name, "data_files": files}
 
-    return [
-        config("default", {"train": files("*", "*")}),
-        config("by_time", {side: files(side, "*") for side in SIDES}),
-        config("by_repository", {side: files("*", side) for side in SIDES}),
-    ]
+    by_time = {side: f"time_{side}.repo_*" for side in SIDES if any(part[0] == side for part in parts)}
+    by_repository = {side: f"time_*.repo_{side}" for side in SIDES if any(part[1] == side for part in parts)}
+    found = {"default": {"train": "time_*"}, "by_time": by_time, "by_repository": by_repository}
+    return [config(name, splits) for name, splits in found.items()] if parts else []
 
 
 def late_from(db: Session) -> datetime:

@@ -59,9 +59,8 @@ class Shards:
             self._close_shard()
 
     def finish(self) -> None:
-        """Ends the last shard, and gives all of them their names; an empty split is one empty shard."""
-        if self._rows or not self._parts:
-            self._flush()
+        """Ends the last shard, and gives all of them their names. A split without rows has none: `datasets` does not
+        read one that is empty."""
         self._close_shard()
         for n, part in enumerate(self._parts):
             name = f"{self._data}/{self._split}-{n:05}-of-{len(self._parts):05}.parquet"

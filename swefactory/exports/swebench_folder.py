@@ -72,5 +72,7 @@ def _write_rows(frame: Frame, images: Images, extras: Extras, table: Shards | No
 
 def _card(frame: Frame, extras: Extras) -> Card:
     configs = [{"config_name": "default", "data_files": [{"split": "test", "path": "data/test-*.parquet"}]}]
-    loadable = Loadable(configs, {"features": features(swebench.COLUMNS)}) if extras.parquet else None
+    loadable = (
+        Loadable(configs, {"features": features(swebench.COLUMNS)}) if extras.parquet and frame.folder.n_rows else None
+    )
     return frame.card("SWE-bench tasks by swefactory", _TEXT, loadable)
