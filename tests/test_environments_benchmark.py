@@ -59,9 +59,10 @@ def test_a_ratio_is_of_what_both_built_and_an_aim_without_rows_is_not_met() -> N
 
 def test_the_report_names_what_has_no_fix_to_show_and_says_which_aims_are_not_met() -> None:
     failed = Row("o__small-3", "namespace next", step="resolve", detail="no such\nrelease", python="3.8")
-    text = "\n".join(sections(by_way([*rows(), failed])))
+    text = "\n".join(sections(by_way([*rows(), failed]), enough=1))
     assert "* o__small-3, Python 3.8: resolve: no such release" in text
     assert "| A / namespace cold, seconds | ≥ 6 | 5.0 | 1 | **no** |" in text
+    assert "| A / docker warm, seconds | ≥ 8 | not measured | 0 | too few to say |" in text
     assert "| P by uv | 2 (100 %) | 1 (50 %) | 1 (50 %) |" in text
 
 

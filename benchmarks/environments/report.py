@@ -46,17 +46,24 @@ class Aim:
             self.at_most is None or self.value <= self.at_most
         )
 
+    def verdict(self, enough: int) -> str:
+        """In words; nothing is said of fewer candidates than `enough`."""
+        if self.n < enough:
+            return "too few to say"
+        return "yes" if self.is_met else "**no**"
+
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("rows", type=Path)
     options.add_argument("--json", action="store_true", help="print JSON in place of tables")
+    options.add_argument("--enough", type=int, default=20, metavar="N", help="candidates that an aim is judged on")
     args = options.parse_args()
     table = by_way(Rows(args.rows))
     if args.json:
         print(json.dumps(as_json(table), indent=1))
     else:
-        print("\n\n".join(sections(table)))
+        print("\n\n".join(sections(table, args.enough)))
     return 0
 
 
@@ -106,7 +113,7 @@ def aims(table: ByWay) -> list[Aim]:
 # ---------------------------------------------------------------- printing
 
 
-def sections(table: ByWay) -> list[str]:
+def sections(table: ByWay, enough: int) -> list[str]:
     """The report's parts."""
     yields = [way for way in (BY_UV, _NEXT) if way in table]
     all_ids, timed = common(table, yields), common(table, [way for way in _TIMED if way in table])
@@ -118,7 +125,7 @@ def sections(table: ByWay) -> list[str]:
     ]
     if climbed := common(table, _LADDER):
         parts.append(f"The ladder, on {len(climbed)} candidates:\n\n" + _yields(table, _LADDER, climbed))
-    parts.append(_aims(aims(table)))
+    parts.append(_aims(aims(table), enough))
     return [*parts, _failures(table)]
 
 
@@ -172,12 +179,12 @@ def _yields(table: ByWay, ways: Iterable[str], ids: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _aims(found: Iterable[Aim]) -> str:
+def _aims(found: Iterable[Aim], enough: int) -> str:
     lines = ["| aim | wanted | measured | on | met |", "|---|---|---|---|---|"]
     for aim in found:
         wanted = f"≥ {aim.at_least:g}" if aim.at_least is not None else f"≤ {aim.at_most:g}"
         value = "not measured" if aim.value is None else f"{aim.value:.1f}"
-        lines.append(f"| {aim.text} | {wanted} | {value} | {aim.n} | {'yes' if aim.is_met else '**no**'} |")
+        lines.append(f"| {aim.text} | {wanted} | {value} | {aim.n} | {aim.verdict(enough)} |")
     return "\n".join(lines)
 
 
