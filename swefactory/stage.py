@@ -35,8 +35,8 @@ class Services:
     sandboxes: SandboxBackend
     artifacts: ArtifactStore
     agent: Callable[[AgentSpec], Agent]
-    journals: Callable[[int, str], RolloutJournal] = lambda _rollout_id, _label: ForgetfulJournal()
     label: str = ""  # "<job>.<fence>" of the job in hand
+    journals: Callable[[int, str], RolloutJournal] = lambda _rollout_id, _label: ForgetfulJournal()
 
 
 @dataclass(frozen=True)
