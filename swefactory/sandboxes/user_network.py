@@ -8,6 +8,7 @@ so. Tests never do: where a network of their own cannot be had they have none, a
 
 import contextlib
 import ipaddress
+import json
 import os
 import re
 import select
@@ -26,7 +27,7 @@ PROGRAM = "slirp4netns"
 RESOLVER_ADDRESS = "10.0.2.3"  # where slirp4netns answers questions of names
 RESOLVER = f"nameserver {RESOLVER_ADDRESS}\n"
 _READY_TIMEOUT_S = 15
-# Of this machine, its neighbours and its cloud: tests have no business there. What slirp4netns itself is at stays.
+# Of neighbours and clouds: tests have no business there, nor at this machine. What slirp4netns itself is at stays.
 _CLOSED = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 _INDEX = re.compile(r"UV_(DEFAULT_INDEX|INDEX|EXTRA_INDEX|FIND_LINKS)\w*|(https?|all)_proxy", re.IGNORECASE)
 
@@ -41,8 +42,8 @@ class UserNetwork:
     _process: subprocess.Popen[bytes] | None = None
 
     def attach(self, pid: int, *, closed: bool = False) -> None:
-        """Joins the namespace of process `pid`; with `closed`, private addresses are unreachable from it. Raises
-        InfrastructureError when slirp4netns does not get ready."""
+        """Joins the namespace of process `pid`; with `closed`, private addresses and this machine's own networks are
+        unreachable from it. Raises InfrastructureError when slirp4netns does not get ready."""
         _wait_for_loopback(pid)
         ready, told = os.pipe()
         exits, self._exit_fd = os.pipe()  # ends with us, however we end
@@ -102,13 +103,22 @@ def _wait_for_loopback(pid: int) -> None:
 
 def _close_private(pid: int) -> None:
     """Routes that lead nowhere, which code without the capability to change routes cannot take away."""
-    rules = "".join(f"route add unreachable {block}\n" for block in _CLOSED)
+    rules = "".join(f"route replace unreachable {block}\n" for block in (*_CLOSED, *_own_networks()))
     users = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
     argv = ["nsenter", f"--target={pid}", "--net", *users, "--", "ip", "-batch", "-"]
     done = subprocess.run(argv, input=rules.encode(), capture_output=True, timeout=_READY_TIMEOUT_S, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
         raise InfrastructureError(f"private addresses cannot be closed to a sandbox: {said[0]}")
+
+
+def _own_networks() -> list[str]:
+    """The networks this machine is in, whatever addresses they have."""
+    argv = ["ip", "-json", "-4", "address", "show", "scope", "global"]
+    told = subprocess.run(argv, capture_output=True, timeout=_READY_TIMEOUT_S, check=True)
+    found = [each for interface in json.loads(told.stdout or b"[]") for each in interface.get("addr_info", ())]
+    networks = {ipaddress.ip_network(f"{each['local']}/{each['prefixlen']}", strict=False) for each in found}
+    return sorted(map(str, networks))
 
 
 def none_because() -> str | None:
