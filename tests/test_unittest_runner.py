@@ -99,7 +99,7 @@ EXPECTED = {
     "TestNoClass::test_two": Outcome.ERROR,
     "TestSkippedClass::test_one": Outcome.SKIPPED,
 }
-PYTHONS = ("2.7", "3.6", "3.8", "3.12", "3.14")
+PYTHONS = ("2.7", "3.6", "3.8", "3.12", "3.13")
 
 
 @pytest.mark.parametrize("version", PYTHONS)
