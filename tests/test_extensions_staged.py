@@ -26,7 +26,7 @@ from swefactory import admin
 from swefactory.checkouts import apply_patch
 from swefactory.cli.environment import explained
 from swefactory.environment_disk import needed_now, users
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Journal, Problem, Sandbox
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.stage import Services
 from swefactory.stages import environments, grades, rollouts, validation
@@ -48,7 +48,7 @@ class Rebuilder:
     def __init__(self, folder: str) -> None:
         self.folder, self.seen = f"/testbed/{folder}", b""
 
-    def solve(self, problem: Problem, sandbox: Sandbox) -> AgentResult:
+    def solve(self, problem: Problem, sandbox: Sandbox, journal: Journal | None = None) -> AgentResult:
         before = sandbox.run(["bash", "-c", "git status --porcelain; ls src/quick"], timeout_s=60, cwd=self.folder)
         sandbox.write(f"{self.folder}/src/quick/_speed.c", C_SOURCE.encode())
         rebuild = ["/opt/env/bin/python", "setup.py", "-q", "build_ext", "--inplace"]

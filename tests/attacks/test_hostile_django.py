@@ -175,9 +175,9 @@ def test_djangos_set_up_and_its_kinds_of_tests_are_recorded(
     assert (recipe.test_command, "pytest" in recipe.requirements) == (COMMAND, False)
     assert recipe.why["runner"] == "manage.py sets Django up with site1.settings, and nothing names pytest"
     copy_tree(spec.tree, tmp_path)
-    assert smoke(services, environment, recipe, tmp_path, instance.test_files) is None
+    assert smoke(services, environment, recipe, (spec.tree, tmp_path), instance.test_files).complaint is None
     write_tree(tmp_path, {"polls/tests.py": "import absent_module\n"})
-    complaint = smoke(services, environment, recipe, tmp_path, instance.test_files)
+    complaint = smoke(services, environment, recipe, (spec.tree, tmp_path), instance.test_files).complaint
     assert complaint is not None
     assert (complaint.step, "absent_module" in complaint.text) == ("collect", True)
     before = evaluate(services, replace(spec, patches=(TEST_PATCH,)))
