@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlmodel import SQLModel
 
-# What is measured, hashes of logs that hold such, and the folder of a home. `as_of` of a recipe that instances share is
-# that of the first of them to be built, which is chance.
+# What is measured, hashes of logs that hold such, a job's place among those that waited with it, and the folder of a
+# home. `as_of` of a recipe that instances share is that of the first of them to be built, which is chance.
 _ASIDE = {"cpu_share", "duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at",
-          "label", "model_s", "tools_s", "overhead_s"}  # fmt: skip
+          "label", "turn", "model_s", "tools_s", "overhead_s"}  # fmt: skip
 _KEYS = {  # how a row is named in place of its id
     "repository": ("name",),
     "crawl": ("repository_id", "source"),
@@ -75,8 +75,8 @@ _MINED = ("repository", "pull_request", "issue", "pull_request_issue", "task_ins
 _OF_THE_WAY = {  # how often something was tried and asked, and when
     "repository": ("created_at", "facts_at"),
     "crawl": ("n_rest", "n_rest_free", "n_graphql", "n_graphql_points", "crawled_at", "created_at"),
-    "job": ("attempt", "fence", "message", "lease_owner", "lease_until", "not_before", "created_at", "started_at",
-            "finished_at"),
+    "job": ("attempt", "fence", "turn", "message", "lease_owner", "lease_until", "not_before", "created_at",
+            "started_at", "finished_at"),
 }  # fmt: skip
 
 
