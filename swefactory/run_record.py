@@ -105,8 +105,8 @@ def read_record(content: bytes, key: str, canary: str, exit_code: int | None) ->
         return events
     if void := _incomplete(events, exit_code):
         return void
-    record = _assemble(events, f"test_{canary}.py")
-    return _canary_void(record, events, f"test_{canary}.py", exit_code) or record
+    record = _assemble(events, f"test_{canary}")
+    return _canary_void(record, events, f"test_{canary}", exit_code) or record
 
 
 # ---------------------------------------------------------------- the chain of lines
@@ -157,13 +157,13 @@ def _after(events: Sequence[_Event]) -> str:
 # ---------------------------------------------------------------- outcomes
 
 
-def _assemble(events: Sequence[_Event], canary_file: str) -> RunRecord:
-    items = [event for event in events if event["event"] == "item" and not _is_canary(event, canary_file)]
+def _assemble(events: Sequence[_Event], canary_name: str) -> RunRecord:
+    items = [event for event in events if event["event"] == "item" and not _is_canary(event, canary_name)]
     results = _merged(_result(item, phases) for item, phases in _by_item(items, events))
     start, configured = events[0], next((event for event in events if event["event"] == "configured"), None)
     return RunRecord(
         outcomes=results,
-        collection_errors=_collection_errors(events, canary_file, bool(results)),
+        collection_errors=_collection_errors(events, canary_name, bool(results)),
         n_collected=len(items),
         versions=_versions(start),
         ignored_options=tuple(configured["ignored"]) if configured else (),
@@ -189,8 +189,8 @@ def _measured(start: _Event) -> Mapping[str, str | float]:
     return found
 
 
-def _is_canary(item: _Event, canary_file: str) -> bool:
-    return posixpath.basename(item["file"]) == canary_file
+def _is_canary(item: _Event, canary_name: str) -> bool:
+    return posixpath.basename(item["file"]).startswith((f"{canary_name}.", f"{canary_name}_"))
 
 
 def _by_item(items: Iterable[_Event], events: Sequence[_Event]) -> Iterable[tuple[_Event, list[_Event]]]:
@@ -249,12 +249,12 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
-def _collection_errors(events: Sequence[_Event], canary_file: str, ran: bool) -> tuple[CollectionError, ...]:
+def _collection_errors(events: Sequence[_Event], canary_name: str, ran: bool) -> tuple[CollectionError, ...]:
     """What could not be collected; a run in which pytest gave up before any test counts as one, too."""
     found = [
         CollectionError(storable(event["id"]), storable(event["message"]))
         for event in events
-        if event["event"] == "collect_error" and posixpath.basename(event["id"]) != canary_file
+        if event["event"] == "collect_error" and not _is_canary({"file": event["id"]}, canary_name)
     ]
     code = events[-1]["exit_code"]
     if not found and not ran and code not in (0, RAN, 5):
@@ -266,7 +266,7 @@ def _collection_errors(events: Sequence[_Event], canary_file: str, ran: bool) ->
 # ---------------------------------------------------------------- agreement
 
 
-def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, code: int | None) -> Void | None:
+def _canary_void(record: RunRecord, events: Sequence[_Event], canary_name: str, code: int | None) -> Void | None:
     """Whether something that passed has no right to. A run in which nothing passed can raise no verdict: it stands."""
     end = events[-1]
     items = [event for event in events if event["event"] == "item"]
@@ -281,10 +281,10 @@ def _canary_void(record: RunRecord, events: Sequence[_Event], canary_file: str, 
     n_failed = sum(map(_is_failure, events))
     if end.get("n_failed") is not None and end["n_failed"] != n_failed:
         return Void(VoidCause.CONTRADICTED, f"{n_failed} failures recorded, {end['n_failed']} counted by pytest")
-    failed = _folders_of_failed_canaries(items, events, canary_file)
+    failed = _folders_of_failed_canaries(items, events, canary_name)
     for item, phases in _by_item(items, events):
         folder = posixpath.dirname(item["file"])
-        if not _is_canary(item, canary_file) and folder not in failed and any(p["when"] == "call" for p in phases):
+        if not _is_canary(item, canary_name) and folder not in failed and any(p["when"] == "call" for p in phases):
             said = f"the tests in {folder or '.'} that must fail were not reported as failed"
             return Void(VoidCause.CANARY_NOT_FAILED, said)
     if code != RAN:
@@ -298,10 +298,10 @@ def _is_failure(event: _Event) -> bool:
     return failed or event["event"] == "collect_error"
 
 
-def _folders_of_failed_canaries(items: Iterable[_Event], events: Sequence[_Event], canary_file: str) -> set[str]:
+def _folders_of_failed_canaries(items: Iterable[_Event], events: Sequence[_Event], canary_name: str) -> set[str]:
     """The folders all of whose canaries failed."""
     failed: dict[str, list[bool]] = defaultdict(list)
-    for item, phases in _by_item((item for item in items if _is_canary(item, canary_file)), events):
+    for item, phases in _by_item((item for item in items if _is_canary(item, canary_name)), events):
         outcome = outcome_of([(phase["when"], phase["outcome"], phase["xfail"]) for phase in phases])
         failed[posixpath.dirname(item["file"])].append(outcome in (Outcome.FAILED, Outcome.ERROR))
     return {folder for folder, all_failed in failed.items() if len(all_failed) >= 3 and all(all_failed)}

@@ -122,6 +122,16 @@ def test_the_hash_seed_and_the_environments_variables_reach_the_tests(spec: Eval
     assert [r.outcome for r in evaluate(host_services(tmp_path), run).outcomes] == [Outcome.PASSED]
 
 
+def test_folders_that_are_no_packages_have_canaries_of_different_names(spec: EvaluationSpec, tmp_path: Path) -> None:
+    """pytest takes two modules of one name for one, unless they lie in packages."""
+    code = "def test_here(): pass\n"
+    files = {"tests/test_one.py": code, "tests/deep/test_two.py": code}
+    write_tree(spec.tree, files)
+    result = evaluate(host_services(tmp_path), replace(spec, patches=(), test_files=tuple(files)))
+    assert result.status is RunStatus.COMPLETED, result.detail
+    assert [test.outcome for test in result.outcomes] == [Outcome.PASSED] * 2
+
+
 def test_tests_that_do_not_end_time_out(spec: EvaluationSpec, tmp_path: Path) -> None:
     write_tree(spec.tree, {"tests/test_calc.py": "import time\ndef test_it(): time.sleep(60)\n"})
     result = evaluate(host_services(tmp_path), replace(spec, patches=(), timeout_s=3))

@@ -138,11 +138,12 @@ class Recorder(object):
         return int(self._session.testsfailed) if self._session is not None else None
 
     def plant_canaries(self, files):
-        """Writes a canary module into the folder of each test file; their paths."""
+        """Writes a canary module into the folder of each test file; their paths. No two have one name: without an
+        __init__.py, pytest takes modules of one name for one module."""
         folders = sorted(set(os.path.dirname(name.split("::")[0]) for name in files))
         planted = []
-        for folder in folders:
-            path = os.path.join(folder, "test_" + self._canary + ".py")
+        for n, folder in enumerate(folders):
+            path = os.path.join(folder, "test_" + self._canary + ("_%d.py" % n if n else ".py"))
             with open(os.path.join(self._root, path), "w") as module:
                 module.write(_CANARY.format(name=self._canary))
             planted.append(path)
@@ -236,7 +237,8 @@ class Recorder(object):
         return _text(found).replace(os.sep, "/")
 
     def _is_canary(self, node):
-        return os.path.basename(self._file(node)) == "test_" + self._canary + ".py"
+        name = os.path.basename(self._file(node))
+        return name.startswith(("test_" + self._canary + ".", "test_" + self._canary + "_"))
 
     # ------------------------------------------------------------ the run
 

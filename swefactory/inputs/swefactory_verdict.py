@@ -88,11 +88,11 @@ def outcomes(events, canary, code):
     for event in events:
         if event["event"] == "phase":
             phases.setdefault(event["n"], []).append(event)
-    canary_file, found, canaries, called = "test_" + canary + ".py", {}, {}, set()
+    found, canaries, called = {}, {}, set()
     for item in items:
         outcome = outcome_of(phases.get(item["n"], []))
         folder = posixpath.dirname(item["file"])
-        if posixpath.basename(item["file"]) == canary_file:
+        if is_canary(item["file"], canary):
             canaries.setdefault(folder, []).append(outcome in ("FAILED", "ERROR"))
             continue
         if any(phase["when"] == "call" for phase in phases.get(item["n"], [])):
@@ -100,7 +100,7 @@ def outcomes(events, canary, code):
         test_id = item["id"]
         found[test_id] = min(found.get(test_id, outcome), outcome, key=_WORST_FIRST.index)
     for event in events:
-        if event["event"] == "collect_error" and posixpath.basename(event["id"]) != canary_file:
+        if event["event"] == "collect_error" and not is_canary(event["id"], canary):
             found[event["id"]] = "ERROR"
     if not any(outcome == "PASSED" for outcome in found.values()):
         return found
@@ -108,6 +108,10 @@ def outcomes(events, canary, code):
     whole = end["n_items"] == len(items) == end["n_finished"] and end.get("n_failed") in (None, failures)
     held = all(len(canaries.get(folder, [])) >= 3 and all(canaries[folder]) for folder in called)
     return found if whole and held and code == _RAN else None
+
+
+def is_canary(path, canary):
+    return posixpath.basename(path).startswith(("test_" + canary + ".", "test_" + canary + "_"))
 
 
 def is_failed(event):
