@@ -25,7 +25,8 @@ from sqlmodel import Session
 
 from db.clock import database_now
 from db.engine import CatalogError, reading, told
-from db.models import JobState, RejectReason, StageHold, StageName, UtcDateTime
+from db.enums import JobState, RejectReason, StageName
+from db.models import StageHold, UtcDateTime
 from db.turns import HOLD, JOB, ORDER, WAITING, C, claimable, expired, first_in_line, held, locked, next_turn
 
 OPEN = (JobState.TODO, JobState.QUEUED, JobState.DOING, JobState.FAILED)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_
 from sqlmodel import SQLModel
 
 from db.clock import database_now
-from db.models import JobState, StageName
+from db.enums import JobState, StageName
 
 WAITING = (JobState.TODO, JobState.FAILED)
 JOB: Table = SQLModel.metadata.tables["job"]

@@ -8,20 +8,8 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from db import jobs
-from db.models import (
-    AgentConfig,
-    Campaign,
-    Crawl,
-    ExitStatus,
-    InstanceStatus,
-    Repository,
-    Rollout,
-    SourceKind,
-    StageName,
-    TaskInstance,
-    Tier,
-    utc_now,
-)
+from db.enums import ExitStatus, InstanceStatus, SourceKind, StageName, Tier
+from db.models import AgentConfig, Campaign, Crawl, Repository, Rollout, TaskInstance, utc_now
 from swefactory import agent_configs
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec

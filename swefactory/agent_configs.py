@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from db.models import AgentConfig, AgentKind
+from db.enums import AgentKind
+from db.models import AgentConfig
 from swefactory.agents.agent_specs import completed
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec

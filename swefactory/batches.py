@@ -10,7 +10,8 @@ from sqlmodel import col, select
 
 from db import jobs
 from db.engine import session
-from db.models import Job, JobState, StageName, TaskInstance
+from db.enums import JobState, StageName
+from db.models import Job, TaskInstance
 
 _MOST = 64
 _WAITING = (JobState.TODO, JobState.QUEUED)

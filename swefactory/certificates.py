@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from db.models import Tier
+from db.enums import Tier
 from swefactory.stability import N_RUNS
 
 FORMAT = 2

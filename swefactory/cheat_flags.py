@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from db.models import FlagKind
+from db.enums import FlagKind
 from swefactory.file_kinds import is_test_path
 from swefactory.protocols import CHECKOUT_DIR
 from swefactory.trajectories import Call, Trajectory

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.changelogs import is_changelog
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.git_commands import TIMEOUT_S, git_environment, last_line, run_git

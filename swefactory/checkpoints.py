@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import RESULTS_DIR, Checkpoint, CommandResult, Past, RolloutJournal, Sandbox, Step, StopOrder
+from swefactory.journals import Checkpoint, Past, RolloutJournal, Step, StopOrder
+from swefactory.protocols import RESULTS_DIR, CommandResult, Sandbox
 from swefactory.tree_diffs import take
 
 _TIMEOUT_S = 120

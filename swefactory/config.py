@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db.models import Tier
+from db.enums import Tier
 
 _SHORTEST_SECRET = 8
 _REDACTED = "[redacted]"

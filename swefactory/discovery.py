@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, select
 
-from db.models import Crawl, Job, JobState, Repository, SourceKind, StageName
+from db.enums import JobState, SourceKind, StageName
+from db.models import Crawl, Job, Repository
 from swefactory import admin
 from swefactory.protocols import RepositoryRecord
 from swefactory.repository_filters import RepositoryFilters, refusal

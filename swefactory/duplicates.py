@@ -9,7 +9,8 @@ The first one stays; rejected ones do not count, as what failed in one repositor
 
 from sqlmodel import Session, col, delete, or_, select, tuple_
 
-from db.models import InstanceStatus, IssueTextBand, RejectReason, TaskInstance
+from db.enums import InstanceStatus, RejectReason
+from db.models import IssueTextBand, TaskInstance
 from swefactory.errors import Rejected
 from swefactory.likeness import THRESHOLD, bands, similarity
 

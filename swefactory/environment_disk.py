@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from sqlmodel import Session, col, func, select
 
-from db.models import Environment, EnvironmentBuild, Job, JobState, Rollout, StageName, TaskInstance
+from db.enums import JobState, StageName
+from db.models import Environment, EnvironmentBuild, Job, Rollout, TaskInstance
 from swefactory.errors import InfrastructureError, UsageError
 from swefactory.protocols import (
     ArtifactStore,

@@ -13,7 +13,7 @@ beside this tree because db imports nothing of ours. Anything else is a bug and 
 """
 
 from db.engine import CatalogError
-from db.models import RejectReason
+from db.enums import RejectReason
 
 EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_INFRASTRUCTURE = 0, 1, 2, 3
 

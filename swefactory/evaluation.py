@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from db.models import RejectReason, RunStatus
+from db.enums import RejectReason, RunStatus
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 
 ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"  # info/attributes wins over .gitattributes

@@ -31,7 +31,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from db.models import Outcome, RejectReason
+from db.enums import Outcome, RejectReason
 
 
 class Standing(enum.Enum):

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from sqlalchemy import func, insert
 from sqlmodel import Session, select
 
-from db.models import Artifact, Environment, Repository, RunState, TaskInstance, TestOutcome, TestRun, Tier
+from db.enums import RunState, Tier
+from db.models import Artifact, Environment, Repository, TaskInstance, TestOutcome, TestRun
 from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationServices, EvaluationSpec, TestRunResult

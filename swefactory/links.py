@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 
 # How often such a signal is right, as far as published comparisons tell; several strengthen each other.
 _CONFIDENCE: Mapping[LinkSignal, float] = {

@@ -24,7 +24,7 @@ from sqlmodel import Session
 
 from db import jobs
 from db.engine import make_engine, session
-from db.models import JobState, StageName
+from db.enums import JobState, StageName
 from swefactory import batches
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError

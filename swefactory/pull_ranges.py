@@ -35,7 +35,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.checkouts import Checkouts, run_git
 from swefactory.errors import InfrastructureError, Rejected
 

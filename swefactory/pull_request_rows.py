@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlmodel import Session, SQLModel, select
 
-from db.models import Issue, LinkSignal, PullRequest, PullRequestIssue, SourceKind
+from db.enums import LinkSignal, SourceKind
+from db.models import Issue, PullRequest, PullRequestIssue
 from swefactory.links import confidence
 from swefactory.protocols import IssueLink, IssueRecord, PullRequestRecord
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory import licenses
 from swefactory.errors import Rejected
 from swefactory.protocols import RepositoryRecord

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, func, update
 from sqlmodel import Session, col, delete, select
 
 from db.engine import session
-from db.models import AttemptWay, Campaign, ExitStatus, Rollout, RolloutAttempt, RolloutEvent, RolloutStep, utc_now
-from swefactory.protocols import Checkpoint, Past, Step, StopOrder
+from db.enums import AttemptWay, ExitStatus
+from db.models import Campaign, Rollout, RolloutAttempt, RolloutEvent, RolloutStep, utc_now
+from swefactory.journals import Checkpoint, Past, Step, StopOrder
 
 _NO_CHECKPOINT = "no checkpoint was left"
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
-from db.models import Outcome
+from db.enums import Outcome
 
 RAN = 1  # pytest's exit code when tests ran and some failed: the canaries always do
 

@@ -9,7 +9,7 @@ UsageError, which ends the run, for a benchmark list that is missing or broken.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.benchmark_lists import load_lists
 from swefactory.config import Settings
 from swefactory.decontamination import InstanceFacts, Verdict, check, patch_digest, signature

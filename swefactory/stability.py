@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from db.models import Change, Outcome, Stability, Tier
+from db.enums import Change, Outcome, Stability, Tier
 from swefactory.grading import Conditions, RunSummary, Standing, standing
 
 N_RUNS: Mapping[Tier, int] = {Tier.BRONZE: 3, Tier.SILVER: 10, Tier.GOLD: 30}

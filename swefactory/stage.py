@@ -10,19 +10,12 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from db.models import SourceKind, StageName
+from db.enums import SourceKind, StageName
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import Rejected
-from swefactory.protocols import (
-    Agent,
-    AgentSpec,
-    ArtifactStore,
-    ForgetfulJournal,
-    PullRequestSource,
-    RolloutJournal,
-    SandboxBackend,
-)
+from swefactory.journals import ForgetfulJournal, RolloutJournal
+from swefactory.protocols import Agent, AgentSpec, ArtifactStore, PullRequestSource, SandboxBackend
 
 
 @dataclass(frozen=True)

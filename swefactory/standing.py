@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.build_environments import BuildEnvironment, build_environment
 from swefactory.errors import Rejected
 from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe

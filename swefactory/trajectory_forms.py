@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swefactory.protocols import Step
+from swefactory.journals import Step
 from swefactory.trajectories import Call, Entry, Trajectory
 
 ATIF_VERSION = "ATIF-v1.8"

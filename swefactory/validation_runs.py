@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from db.models import RejectReason, RunState, RunStatus
+from db.enums import RejectReason, RunState, RunStatus
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationSpec, PreparedState, TestRunResult, evaluate, prepared
 from swefactory.grading import RunSummary, Standing, ValidationReport, is_hopeless, judge, standing

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from db.api_answers import SqlAnswers
 from db.api_quotas import SqlQuotas
-from db.models import SourceKind
+from db.enums import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings

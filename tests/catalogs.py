@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from db import jobs
 from db.engine import make_engine, session, upgrade
-from db.models import StageName
+from db.enums import StageName
 
 BOTH = ("sqlite", "postgresql")
 

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, diff, seal
 from swefactory.config import Settings

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from db.models import LinkSignal, RejectReason
+from db.enums import LinkSignal, RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import (
     ApiUsage,

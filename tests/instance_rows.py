@@ -8,16 +8,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db.engine import session
-from db.models import (
-    AgentConfig,
-    AgentKind,
-    Environment,
-    PullRequest,
-    Repository,
-    Rollout,
-    TaskInstance,
-    utc_now,
-)
+from db.enums import AgentKind
+from db.models import AgentConfig, Environment, PullRequest, Repository, Rollout, TaskInstance, utc_now
 from swefactory.checkouts import seal
 from swefactory.protocols import EnvironmentSpec, ProjectLayout
 from swefactory.stage import Services

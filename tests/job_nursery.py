@@ -13,7 +13,8 @@ import time
 
 from db import jobs
 from db.engine import CatalogError, make_engine, session
-from db.models import Export, ExportFormat
+from db.enums import ExportFormat
+from db.models import Export
 
 LEASE_S = 0.8
 

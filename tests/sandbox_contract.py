@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 
 import swefactory.inputs as swefactory_inputs
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import (
     CHECKOUT_DIR,

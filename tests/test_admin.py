@@ -6,24 +6,8 @@ from sqlmodel import select
 
 from db import jobs
 from db.engine import session
-from db.models import (
-    AgentKind,
-    Campaign,
-    Crawl,
-    Environment,
-    ExitStatus,
-    InstanceStatus,
-    Job,
-    JobState,
-    PullRequest,
-    Repository,
-    Rollout,
-    SourceKind,
-    StageName,
-    TaskInstance,
-    Tier,
-    utc_now,
-)
+from db.enums import AgentKind, ExitStatus, InstanceStatus, JobState, SourceKind, StageName, Tier
+from db.models import Campaign, Crawl, Environment, Job, PullRequest, Repository, Rollout, TaskInstance, utc_now
 from swefactory import admin, agent_configs
 from swefactory.cli.instance_choice import chosen_instances
 from swefactory.errors import UsageError

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import AgentConfig, AgentKind
+from db.enums import AgentKind
+from db.models import AgentConfig
 from swefactory import agent_configs
 from swefactory.agents.prompts import prompt_text
 from swefactory.config import Settings

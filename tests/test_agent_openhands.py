@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from db.models import AgentKind, ExitStatus
+from db.enums import AgentKind, ExitStatus
 from swefactory.agents.registry import make_agent
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, UsageError
-from swefactory.protocols import AgentResult, AgentSpec, Journal, NoJournal, Past, Problem, Step, StopOrder
+from swefactory.journals import Journal, NoJournal, Past, Step, StopOrder
+from swefactory.protocols import AgentResult, AgentSpec, Problem
 from swefactory.trajectories import read
 from swefactory.trajectory_forms import to_messages
 from tests.fake_agent_sandbox import BubblewrapSandbox

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import AgentKind, ExitStatus
+from db.enums import AgentKind, ExitStatus
 from swefactory.agents.registry import make_agent
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, UsageError
@@ -59,7 +59,7 @@ def test_openhands_without_a_model_is_refused(settings: Settings) -> None:
 _WITHOUT_OPENHANDS = """
 import sys
 sys.modules["openhands"] = None
-from db.models import AgentKind
+from db.enums import (AgentKind)
 from swefactory.agents.registry import make_agent
 from swefactory.config import Settings
 from swefactory.errors import UsageError

@@ -7,7 +7,8 @@ from sqlmodel import Session, select
 
 from db import jobs
 from db.engine import session
-from db.models import Environment, InstanceStatus, Job, PullRequest, StageName, TaskInstance, utc_now
+from db.enums import InstanceStatus, StageName
+from db.models import Environment, Job, PullRequest, TaskInstance, utc_now
 from swefactory.batches import beside
 from tests.fake_sandbox import host_services
 from tests.instance_rows import add_instance

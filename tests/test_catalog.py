@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from db.engine import CatalogError, check, make_engine, session, upgrade
-from db.models import Crawl, Outcome, Repository, RunState, RunStatus, SourceKind, TestOutcome, TestRun
+from db.enums import Outcome, RunState, RunStatus, SourceKind
+from db.models import Crawl, Repository, TestOutcome, TestRun
 from tests.catalogs import BOTH, catalog_url, upgraded
 
 

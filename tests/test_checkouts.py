@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree, diff, run_git, seal
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from tests.conftest import free_port

@@ -11,16 +11,8 @@ from pathlib import Path
 import pytest
 
 from db.engine import make_engine, session, upgrade
-from db.models import (
-    Environment,
-    EnvironmentBuild,
-    InstanceStatus,
-    PullRequest,
-    RejectReason,
-    Repository,
-    SourceKind,
-    TaskInstance,
-)
+from db.enums import InstanceStatus, RejectReason, SourceKind
+from db.models import Environment, EnvironmentBuild, PullRequest, Repository, TaskInstance
 from swefactory.protocols import Attempt
 from swefactory.recipes.python import detect
 from swefactory.stages.environments import recipe_as_json

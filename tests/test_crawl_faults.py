@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from db.engine import make_engine, session
-from db.models import JobState
+from db.enums import JobState
 from swefactory import admin
 from swefactory.config import Settings
 from swefactory.demo.history import DemoHistory, build_history

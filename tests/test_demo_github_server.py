@@ -12,7 +12,7 @@ from typing import Any
 import github
 import pytest
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 from swefactory.checkouts import Checkouts, git_environment, run_git
 from swefactory.demo.github_server import github_server
 from swefactory.demo.graphql import QueryError, answer

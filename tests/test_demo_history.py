@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import uv
 
-from db.models import Outcome, RejectReason
+from db.enums import Outcome, RejectReason
 from swefactory.checkouts import run_git
 from swefactory.demo.history import DemoHistory, DemoPullRequest, build_history
 from swefactory.grading import RunSummary, judge

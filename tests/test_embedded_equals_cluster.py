@@ -15,7 +15,8 @@ from sqlalchemy import Engine, select
 
 from db import jobs, queries
 from db.engine import session
-from db.models import AgentKind, Issue, JobState, Repository, SourceKind
+from db.enums import AgentKind, JobState, SourceKind
+from db.models import Issue, Repository
 from swefactory import admin
 from swefactory.config import Settings
 from swefactory.pipeline import run_embedded

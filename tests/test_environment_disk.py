@@ -14,7 +14,8 @@ from sqlmodel import Session, select
 
 from db import jobs
 from db.engine import session
-from db.models import Environment, EnvironmentBuild, PullRequest, Repository, SourceKind, StageName, TaskInstance
+from db.enums import SourceKind, StageName
+from db.models import Environment, EnvironmentBuild, PullRequest, Repository, TaskInstance
 from swefactory import environment_disk
 from swefactory.artifacts import LocalArtifacts
 from swefactory.errors import Rejected, Transient, UsageError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import Outcome, RejectReason, RunStatus
+from db.enums import Outcome, RejectReason, RunStatus
 from swefactory.checkouts import run_git
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.evaluation import EvaluationSpec, evaluate, installed_modules, restricted

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from db.models import Outcome, RejectReason, RunStatus
+from db.enums import Outcome, RejectReason, RunStatus
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.evaluation import (
     INPUTS,

@@ -13,21 +13,16 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from db.engine import session
+from db.enums import AgentKind, ExitStatus, ExportFormat, InstanceStatus, Tier, ValidationVerdict
 from db.models import (
     AgentConfig,
-    AgentKind,
     Environment,
-    ExitStatus,
     Export,
-    ExportFormat,
-    InstanceStatus,
     PullRequest,
     Repository,
     Rollout,
     TaskInstance,
-    Tier,
     Validation,
-    ValidationVerdict,
     utc_now,
 )
 from swefactory.artifacts import LocalArtifacts

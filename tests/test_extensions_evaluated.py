@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from db.models import Outcome, RunStatus
+from db.enums import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
 from swefactory.protocols import ProjectLayout
 from tests.fake_sandbox import diff_of, host_services

@@ -10,23 +10,14 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from db.engine import session
-from db.models import (
-    AgentKind,
-    Artifact,
-    Environment,
-    ExitStatus,
-    InstanceStatus,
-    Job,
-    JobState,
-    Rollout,
-    StageName,
-    TaskInstance,
-)
+from db.enums import AgentKind, ExitStatus, InstanceStatus, JobState, StageName
+from db.models import Artifact, Environment, Job, Rollout, TaskInstance
 from swefactory import admin
 from swefactory.checkouts import apply_patch
 from swefactory.cli.environment import explained
 from swefactory.environment_disk import needed_now, users
-from swefactory.protocols import AgentResult, AgentSpec, Journal, Problem, Sandbox
+from swefactory.journals import Journal
+from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.stage import Services
 from swefactory.stages import environments, grades, rollouts, validation

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.models import Outcome, RejectReason
+from db.enums import Outcome, RejectReason
 from swefactory.grading import RunSummary, Standing, grade, is_hopeless, judge, standing
 
 PASSED, FAILED, ERROR, SKIPPED, XFAILED, XPASSED = (

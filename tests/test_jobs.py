@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 
 from db import jobs
 from db.engine import make_engine, session
-from db.models import Export, ExportFormat, JobState, RejectReason, StageName
+from db.enums import ExportFormat, JobState, RejectReason, StageName
+from db.models import Export
 from tests.catalogs import BOTH, add_jobs, catalog_url, job_rows, let_time_pass, upgraded
 
 CRAWL, VALIDATION = StageName.CRAWL, StageName.VALIDATION

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from db import jobs
-from db.models import JobState, StageName
+from db.enums import JobState, StageName
 from tests.catalogs import BOTH, add_jobs, catalog_url, upgraded
 
 _NURSERY = Path(__file__).with_name("job_nursery.py")

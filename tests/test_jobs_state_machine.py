@@ -18,7 +18,8 @@ from sqlalchemy import Engine, text
 
 from db import jobs
 from db.engine import session
-from db.models import Export, ExportFormat, JobState, RejectReason, StageName
+from db.enums import ExportFormat, JobState, RejectReason, StageName
+from db.models import Export
 from tests.catalogs import BOTH, catalog_url, upgraded
 
 _OWNER = "worker:1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 from swefactory.changelogs import changelog_issues, is_changelog
 from swefactory.links import closing_references, confidence, linked_issues, mentioned_issues
 

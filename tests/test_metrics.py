@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from db import jobs
 from db.engine import make_engine, session
-from db.models import RejectReason, StageName
+from db.enums import RejectReason, StageName
 from swefactory.metrics import CatalogCollector
 from tests.catalogs import BOTH, add_jobs, catalog_url, let_time_pass, upgraded
 from tests.conftest import free_port

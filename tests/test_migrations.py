@@ -13,7 +13,8 @@ from sqlalchemy import Engine, inspect, text
 from sqlmodel import Session, SQLModel, select
 
 from db.engine import CatalogError, alembic_config, check, make_engine, upgrade
-from db.models import Crawl, PullRequest, Repository, SourceKind
+from db.enums import SourceKind
+from db.models import Crawl, PullRequest, Repository
 from tests.catalogs import BOTH, catalog_url
 
 

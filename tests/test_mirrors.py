@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.checkouts import Checkouts, run_git
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from tests.git_repositories import WorkRepository

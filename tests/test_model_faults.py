@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db.models import ExitStatus
+from db.enums import ExitStatus
 from tests.scripted_model import Reply, call, fault, finish, say
 from tests.test_agent_openhands import Scene, observations, pytestmark, scene, spec
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
-from db.models import Outcome, RunState, RunStatus, TestOutcome, TestRun
+from db.enums import Outcome, RunState, RunStatus
+from db.models import TestOutcome, TestRun
 from swefactory.evaluation import TestRunResult
 from swefactory.grading import RunSummary, grade, judge
 from swefactory.inputs.swefactory_plugin import Recorder

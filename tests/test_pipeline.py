@@ -9,7 +9,8 @@ from sqlmodel import Session, select
 
 from db import jobs
 from db.engine import session
-from db.models import AgentKind, Job, JobState, RejectReason, Repository, StageName
+from db.enums import AgentKind, JobState, RejectReason, StageName
+from db.models import Job, Repository
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings

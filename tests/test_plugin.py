@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from db.models import Outcome, RunStatus
+from db.enums import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
 from swefactory.inputs.swefactory_plugin import OUR_ARGUMENTS
 from swefactory.protocols import EnvironmentSpec, ProjectLayout

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.checkouts import Checkouts
 from swefactory.errors import Rejected
 from swefactory.pull_ranges import PullCommits, PullRange, pull_range

@@ -9,35 +9,37 @@ from sqlmodel import Session, SQLModel, select
 
 from db import jobs, queries
 from db.engine import CatalogError, session
-from db.models import (
-    AgentConfig,
+from db.enums import (
     AgentKind,
-    ApiQuota,
     AttemptWay,
-    Campaign,
     Change,
-    Crawl,
-    Environment,
     ExitStatus,
     FlagKind,
     InstanceStatus,
+    RejectReason,
+    SourceKind,
+    Stability,
+    StageName,
+    Tier,
+    ValidationVerdict,
+)
+from db.models import (
+    AgentConfig,
+    ApiQuota,
+    Campaign,
+    Crawl,
+    Environment,
     Issue,
     PullRequest,
     PullRequestIssue,
-    RejectReason,
     Repository,
     Rollout,
     RolloutAttempt,
     RolloutFlag,
     RolloutStep,
-    SourceKind,
-    Stability,
-    StageName,
     TaskInstance,
     TestVerdict,
-    Tier,
     Validation,
-    ValidationVerdict,
     utc_now,
 )
 from tests.catalogs import BOTH, catalog_url, upgraded

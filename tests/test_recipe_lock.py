@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import CommandResult, ProjectLayout, Recipe, RunUv, UvRun
 from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of

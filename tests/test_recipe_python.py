@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.recipes.ci_files import read_jobs
 from swefactory.recipes.compiled import build_needs

@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import Issue, PullRequest, Repository, SourceKind
+from db.enums import SourceKind
+from db.models import Issue, PullRequest, Repository
 from swefactory.protocols import CommentRecord, IssueLink, RepositoryRecord
 from swefactory.pull_request_rows import store_pull_request
 from swefactory.sources import payloads

@@ -8,17 +8,9 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from db.engine import session
-from db.models import (
-    AttemptWay,
-    Campaign,
-    ExitStatus,
-    Rollout,
-    RolloutAttempt,
-    RolloutEvent,
-    RolloutStep,
-    utc_now,
-)
-from swefactory.protocols import Checkpoint, Step
+from db.enums import AttemptWay, ExitStatus
+from db.models import Campaign, Rollout, RolloutAttempt, RolloutEvent, RolloutStep, utc_now
+from swefactory.journals import Checkpoint, Step
 from swefactory.rollout_journals import SqlJournal, finish, stop_order
 from tests.instance_rows import add_rollout_rows
 

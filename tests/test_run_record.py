@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.models import Outcome
+from db.enums import Outcome
 from swefactory.run_record import RunRecord, Void, outcome_of, read_record, storable
 from tests.scripted_sandbox import KEY, Events, written
 

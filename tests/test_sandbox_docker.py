@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, UsageError
 from swefactory.image_files import image_file, load_pins
 from swefactory.protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected, SandboxUnavailable
 from swefactory.protocols import PYTHON, EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.namespace import NamespaceBackend

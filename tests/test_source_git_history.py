@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 from swefactory.checkouts import Checkouts
 from swefactory.errors import UsageError
 from swefactory.protocols import PullRequestRecord

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from db.models import LinkSignal, RejectReason
+from db.enums import LinkSignal, RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient, UsageError
 from swefactory.protocols import ApiUsage, PullRequestRecord
 from swefactory.sources.github import GitHubSource

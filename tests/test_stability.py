@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.models import Change, Outcome, Stability, Tier
+from db.enums import Change, Outcome, Stability, Tier
 from swefactory.grading import Conditions, RunSummary
 from swefactory.stability import (
     LAST_TELLING_RUN,

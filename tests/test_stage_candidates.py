@@ -11,16 +11,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import (
-    InstanceStatus,
-    Issue,
-    PullRequest,
-    PullRequestIssue,
-    RejectReason,
-    Repository,
-    StageName,
-    TaskInstance,
-)
+from db.enums import InstanceStatus, RejectReason, StageName
+from db.models import Issue, PullRequest, PullRequestIssue, Repository, TaskInstance
 from swefactory.checkouts import Checkouts, apply_patch, copy_tree
 from swefactory.config import Settings
 from swefactory.errors import Rejected

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import InstanceStatus, Issue, IssueTextBand, PullRequest, RejectReason, Repository, TaskInstance
+from db.enums import InstanceStatus, RejectReason
+from db.models import Issue, IssueTextBand, PullRequest, Repository, TaskInstance
 from swefactory.benchmark_lists import index_instances, write_list
 from swefactory.config import Settings
 from swefactory.errors import UsageError

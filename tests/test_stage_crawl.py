@@ -11,17 +11,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import (
-    Crawl,
-    Issue,
-    LinkSignal,
-    PullRequest,
-    PullRequestIssue,
-    RejectReason,
-    Repository,
-    SourceKind,
-    StageName,
-)
+from db.enums import LinkSignal, RejectReason, SourceKind, StageName
+from db.models import Crawl, Issue, PullRequest, PullRequestIssue, Repository
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import Rejected, Transient

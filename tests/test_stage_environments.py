@@ -12,17 +12,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from db.engine import session
-from db.models import (
-    Artifact,
-    Environment,
-    EnvironmentBuild,
-    InstanceStatus,
-    PullRequest,
-    RejectReason,
-    Repository,
-    StageName,
-    TaskInstance,
-)
+from db.enums import InstanceStatus, RejectReason, StageName
+from db.models import Artifact, Environment, EnvironmentBuild, PullRequest, Repository, TaskInstance
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, run_git
 from swefactory.config import Settings

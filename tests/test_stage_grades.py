@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 from sqlmodel import col, select
 
 from db.engine import session
-from db.models import RejectReason, Rollout, RunState, RunStatus, TaskInstance, TestRun
+from db.enums import RejectReason, RunState, RunStatus
+from db.models import Rollout, TaskInstance, TestRun
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.stage import Saved, Services
 from swefactory.stages.grades import STAGE

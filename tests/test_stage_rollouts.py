@@ -14,23 +14,17 @@ from sqlalchemy import Engine
 from sqlmodel import SQLModel, col, select
 
 from db.engine import session
+from db.enums import AgentKind, AttemptWay, ExitStatus, FlagKind, InstanceStatus, RejectReason, StageName
 from db.models import (
-    AgentKind,
     Artifact,
-    AttemptWay,
     Environment,
-    ExitStatus,
-    FlagKind,
-    InstanceStatus,
     PullRequest,
-    RejectReason,
     Repository,
     Rollout,
     RolloutAttempt,
     RolloutEvent,
     RolloutFlag,
     RolloutStep,
-    StageName,
     TaskInstance,
 )
 from swefactory import admin
@@ -39,7 +33,8 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, apply_patch, run_git
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import AgentResult, AgentSpec, Checkpoint, Journal, Problem, Sandbox, Step, StopOrder
+from swefactory.journals import Checkpoint, Journal, Step, StopOrder
+from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
 from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import NextJob, Saved, Services
 from swefactory.stages import rollouts

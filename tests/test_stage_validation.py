@@ -9,20 +9,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from db.engine import session
-from db.models import (
-    Artifact,
-    InstanceStatus,
-    Outcome,
-    RejectReason,
-    RunState,
-    RunStatus,
-    TaskInstance,
-    TestOutcome,
-    TestRun,
-    TestVerdict,
-    Validation,
-    ValidationVerdict,
-)
+from db.enums import InstanceStatus, Outcome, RejectReason, RunState, RunStatus, ValidationVerdict
+from db.models import Artifact, TaskInstance, TestOutcome, TestRun, TestVerdict, Validation
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.stability import LAST_TELLING_RUN, conditions_of
 from swefactory.stage import Saved, Services

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.prose import n_words
 from swefactory.statements import Comment, IssueText, Solution, Statement, statement

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from db.models import FlagKind
+from db.enums import FlagKind
 from swefactory.cheat_flags import flags
 from swefactory.errors import UsageError
-from swefactory.protocols import Step
+from swefactory.journals import Step
 from swefactory.trajectories import VERSION, read
 from swefactory.trajectory_filters import FormatFault, judge, token_counter
 from swefactory.trajectory_forms import ATIF_VERSION, AtifAgent, to_atif, to_messages

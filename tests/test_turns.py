@@ -8,7 +8,8 @@ from sqlmodel import Session
 
 from db import jobs
 from db.engine import session
-from db.models import Repository, StageName
+from db.enums import StageName
+from db.models import Repository
 from tests.catalogs import BOTH, add_jobs, catalog_url, job_rows, upgraded
 
 CANDIDATE, VALIDATION = StageName.CANDIDATE, StageName.VALIDATION

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import Outcome, RunStatus
+from db.enums import Outcome, RunStatus
 from swefactory.runners import UNITTEST
 from tests.django_project import BASE, COMMAND, FAIL_TO_PASS, GOOD, PASS_TO_PASS, TESTS
 from tests.fake_sandbox import pytest_alone

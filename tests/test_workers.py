@@ -235,7 +235,7 @@ def test_a_broker_that_was_killed_and_came_back_empty_loses_nothing(
 
 
 def test_a_queue_for_every_stage_and_no_state_in_celery() -> None:
-    from db.models import StageName
+    from db.enums import StageName
     from swefactory.config import Settings
 
     found = configuration(Settings())

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
-from db.models import StageName
+from db.enums import StageName
 from swefactory.config import Settings
 
 CONTROL = "control"  # the queue of dispatch itself

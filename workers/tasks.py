@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from db import jobs
 from db.engine import CatalogError, make_engine
-from db.models import StageName
+from db.enums import StageName
 from swefactory.config import Settings
 from swefactory.errors import SwefactoryError
 from swefactory.interrupts import deferred

@@ -26,7 +26,8 @@ from sqlmodel import Session, SQLModel, select
 
 from db import jobs, queries
 from db.engine import make_engine, name_of, session, upgrade
-from db.models import Job, JobState, PullRequest, RejectReason, Repository, StageName
+from db.enums import JobState, RejectReason, StageName
+from db.models import Job, PullRequest, Repository
 
 _REPOSITORIES = 500
 _GIANTS_SHARE = 5  # of so many pull requests one is the giant's

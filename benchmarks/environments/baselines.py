@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.environments.measuring import BUILD_S, Environment, instance_of, measured, services_of
 from benchmarks.environments.ours import MARK, MarkedBackend
 from benchmarks.environments.rows import Row
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.checkouts import copy_tree
 from swefactory.errors import Rejected
 from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised, Recipe

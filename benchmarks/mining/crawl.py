@@ -26,18 +26,8 @@ from sqlmodel import select
 
 from db import jobs
 from db.engine import make_engine, session, upgrade
-from db.models import (
-    Crawl,
-    Issue,
-    Job,
-    JobState,
-    PullRequest,
-    PullRequestIssue,
-    Repository,
-    SourceKind,
-    StageName,
-    TaskInstance,
-)
+from db.enums import JobState, SourceKind, StageName
+from db.models import Crawl, Issue, Job, PullRequest, PullRequestIssue, Repository, TaskInstance
 from swefactory import admin
 from swefactory.config import Settings
 from swefactory.pipeline import run_embedded

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from db.models import AgentKind
+from db.enums import AgentKind
 from swefactory.agents.prompts import PROMPTS, prompt_text
 from swefactory.errors import UsageError
 from swefactory.protocols import AgentSpec

@@ -28,14 +28,15 @@ from openhands.sdk.event import ActionEvent, LLMConvertibleEvent, MessageEvent
 from openhands.sdk.event.conversation_error import ConversationErrorEvent
 from openhands.sdk.llm.exceptions import LLMContextWindowExceedError
 
-from db.models import ExitStatus
+from db.enums import ExitStatus
 from swefactory.agents.agent_specs import CONDENSER
 from swefactory.agents.openhands_llm import explain, is_model_error, make_llm
 from swefactory.agents.openhands_steps import StepRecorder
 from swefactory.agents.openhands_tools import BoundTools, bound
 from swefactory.agents.prompts import prompt_text
 from swefactory.config import Settings
-from swefactory.protocols import AgentResult, AgentSpec, Journal, NoJournal, Past, Problem, Sandbox
+from swefactory.journals import Journal, NoJournal, Past
+from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
 
 _log = logging.getLogger(__name__)
 

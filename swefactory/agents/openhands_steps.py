@@ -14,9 +14,9 @@ from openhands.sdk import Event, LocalConversation
 from openhands.sdk.event import ActionEvent, AgentErrorEvent, ObservationEvent
 from openhands.sdk.event.condenser import Condensation
 
-from db.models import ExitStatus
+from db.enums import ExitStatus
 from swefactory.agents.openhands_tools import BoundTools
-from swefactory.protocols import Journal, Step, StopOrder
+from swefactory.journals import Journal, Step, StopOrder
 
 _STILL_RUNNING = -1  # the exit code of a command that was left running
 

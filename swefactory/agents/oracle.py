@@ -3,9 +3,10 @@
 One property: a task instance that the oracle does not resolve, or nop does, is broken.
 """
 
-from db.models import ExitStatus
+from db.enums import ExitStatus
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import RESULTS_DIR, AgentResult, Journal, NoJournal, Problem, Sandbox
+from swefactory.journals import Journal, NoJournal
+from swefactory.protocols import RESULTS_DIR, AgentResult, Problem, Sandbox
 
 _PATCH_PATH = f"{RESULTS_DIR}/gold.patch"
 _APPLY_TIMEOUT_S = 120

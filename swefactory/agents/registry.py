@@ -4,7 +4,7 @@ import logging
 import os
 from typing import assert_never
 
-from db.models import AgentKind
+from db.enums import AgentKind
 from swefactory.agents.oracle import NopAgent, OracleAgent
 from swefactory.config import Settings
 from swefactory.errors import UsageError

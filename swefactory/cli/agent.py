@@ -9,7 +9,8 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from db.engine import session
-from db.models import AgentConfig, AgentKind, Rollout
+from db.enums import AgentKind
+from db.models import AgentConfig, Rollout
 from swefactory import agent_configs
 from swefactory.agents.agent_specs import CONDENSER, TOOLS
 from swefactory.agents.prompts import PROMPTS

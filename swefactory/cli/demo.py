@@ -14,16 +14,8 @@ from sqlmodel import SQLModel, col, select
 
 from db import queries
 from db.engine import session
-from db.models import (
-    AgentConfig,
-    AgentKind,
-    Job,
-    JobState,
-    PullRequest,
-    Rollout,
-    StageName,
-    TaskInstance,
-)
+from db.enums import AgentKind, JobState, StageName
+from db.models import AgentConfig, Job, PullRequest, Rollout, TaskInstance
 from swefactory import admin
 from swefactory.cli import export
 from swefactory.cli.context import catalog

@@ -10,7 +10,7 @@ import typer
 from sqlalchemy import Engine
 
 from db.engine import session
-from db.models import ExportFormat
+from db.enums import ExportFormat
 from swefactory.artifacts import LocalArtifacts
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.exporting import ended, exported, fate

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from db.engine import session
-from db.models import Export, ExportFormat, InstanceStatus, TaskInstance, utc_now
+from db.enums import ExportFormat, InstanceStatus
+from db.models import Export, TaskInstance, utc_now
 from swefactory.cli.output import console
 from swefactory.errors import EXIT_FINDINGS
 from swefactory.exports.diffs import Difference, differences

@@ -8,7 +8,8 @@ from sqlmodel import col, select
 
 from db import queries
 from db.engine import session
-from db.models import Environment, InstanceStatus, TaskInstance, Tier, utc_now
+from db.enums import InstanceStatus, Tier
+from db.models import Environment, TaskInstance, utc_now
 from swefactory import admin
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, show, show_one

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from db import queries
-from db.models import InstanceStatus, TaskInstance
+from db.enums import InstanceStatus
+from db.models import TaskInstance
 from swefactory.errors import UsageError
 
 INSTANCES_HELP = "An instance id, a pattern such as 'pallets__*', or the name of a query with a column instance_id"

@@ -14,7 +14,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from db import jobs
-from db.models import JobState, StageName
+from db.enums import JobState, StageName
 
 _WIDE = 160  # of a file or a pipe, which have no width of their own: nothing should be folded there
 

@@ -8,7 +8,8 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from db.engine import session
-from db.models import Crawl, PullRequest, Repository, SourceKind
+from db.enums import SourceKind
+from db.models import Crawl, PullRequest, Repository
 from swefactory import admin
 from swefactory.cli import discover
 from swefactory.cli.context import AsJson, catalog, settings

@@ -8,7 +8,8 @@ from sqlmodel import col, select
 
 from db import queries
 from db.engine import session
-from db.models import AgentConfig, AgentKind, Rollout, TaskInstance
+from db.enums import AgentKind
+from db.models import AgentConfig, Rollout, TaskInstance
 from swefactory import admin, agent_configs
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.instance_choice import INSTANCES_HELP, chosen_instances

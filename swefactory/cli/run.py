@@ -8,7 +8,8 @@ from sqlmodel import col, select
 
 from db import jobs, queries
 from db.engine import session
-from db.models import Job, JobState, Repository, StageName
+from db.enums import JobState, StageName
+from db.models import Job, Repository
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import STAGE_COLUMNS, console, progress, show, stage_rows
 from swefactory.errors import InfrastructureError

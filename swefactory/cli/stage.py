@@ -6,7 +6,7 @@ import typer
 
 from db import jobs
 from db.engine import session
-from db.models import StageName
+from db.enums import StageName
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, show
 

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, func
 from sqlmodel import Session, col, select
 
 from db.engine import session
-from db.models import Change, ExportFormat, InstanceStatus, TaskInstance, TestVerdict, Validation, ValidationVerdict
+from db.enums import Change, ExportFormat, InstanceStatus, ValidationVerdict
+from db.models import TaskInstance, TestVerdict, Validation
 from swefactory.certificates import subject_digest
 from swefactory.exports import swebench
 from swefactory.exports.folder import ExportFolder

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from db.engine import session
-from db.models import ExportFormat
+from db.enums import ExportFormat
 from swefactory.exports import swebench
 from swefactory.exports.folder import ExportFolder
 from swefactory.exports.frame import Frame, card_text

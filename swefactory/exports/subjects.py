@@ -16,11 +16,10 @@ from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col, select
 
 from db import queries
+from db.enums import AgentKind, InstanceStatus, ValidationVerdict
 from db.models import (
     AgentConfig,
-    AgentKind,
     Environment,
-    InstanceStatus,
     Issue,
     PullRequest,
     PullRequestIssue,
@@ -28,7 +27,6 @@ from db.models import (
     Rollout,
     TaskInstance,
     Validation,
-    ValidationVerdict,
     utc_now,
 )
 from swefactory.certificates import problem, subject_digest

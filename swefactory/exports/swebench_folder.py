@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from db.engine import session
-from db.models import ExportFormat
+from db.enums import ExportFormat
 from swefactory.errors import UsageError
 from swefactory.exports import swebench, task_repositories
 from swefactory.exports.folder import ExportFolder

@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from db.engine import session
-from db.models import AgentConfig, ExportFormat, Repository, Rollout, TaskInstance
+from db.enums import ExportFormat
+from db.models import AgentConfig, Repository, Rollout, TaskInstance
 from swefactory.exports.folder import ExportFolder, Row
 from swefactory.exports.manifest import entry_of
 from swefactory.exports.subjects import by_code_point

@@ -26,7 +26,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from packaging.utils import canonicalize_name
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import Attempt, EnvironmentSpec, Recipe, RunUv, UvRun
 from swefactory.recipes.python_choice import RELEASES

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes import dependencies

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import Considered
 from swefactory.recipes.ci_files import CiJob

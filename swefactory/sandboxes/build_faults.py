@@ -2,7 +2,7 @@
 
 import re
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import CommandResult, EnvironmentSpec
 from swefactory.sandboxes.system_packages import missing, unknown_to_apt

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable
 from swefactory.image_files import ImagePins, image_file
 from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
 from swefactory.protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec

@@ -6,7 +6,7 @@ images/python27. What uv then fills is made an installation of 2.7 by finish.sh,
 
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")

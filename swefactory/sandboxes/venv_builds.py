@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
 from swefactory.sandboxes.build_faults import is_network_fault, needs_source

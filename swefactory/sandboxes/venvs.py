@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.protocols import EnvironmentSpec, Materialised
 from swefactory.sandboxes.build_tries import BuildTry, following, tries_of

@@ -33,7 +33,7 @@ from typing import Protocol
 import git
 from identify.identify import license_id
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 from swefactory.changelogs import changelog_issues
 from swefactory.errors import InfrastructureError, UsageError
 from swefactory.links import linked_issues

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from db.models import LinkSignal
+from db.enums import LinkSignal
 from swefactory.errors import Transient
 from swefactory.links import linked_issues, mentioned_issues
 from swefactory.protocols import (

@@ -18,7 +18,7 @@ import requests
 from github import Github, GithubException
 from github.Requester import Requester
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient, UsageError
 from swefactory.protocols import Answers, ApiUsage, Quotas
 from swefactory.sources.credentials import ANONYMOUS, Credential, pinned

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.resources import files
 from itertools import batched
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.protocols import IssueRecord
 from swefactory.sources.github_client import PAUSE_S, GitHubClient, TooMuch

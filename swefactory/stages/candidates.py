@@ -15,16 +15,8 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from db.models import (
-    InstanceStatus,
-    Issue,
-    PullRequest,
-    PullRequestIssue,
-    RejectReason,
-    Repository,
-    StageName,
-    TaskInstance,
-)
+from db.enums import InstanceStatus, RejectReason, StageName
+from db.models import Issue, PullRequest, PullRequestIssue, Repository, TaskInstance
 from swefactory.checkouts import Checkouts
 from swefactory.duplicates import duplicate_of, store_bands
 from swefactory.errors import Rejected

@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, select
 
-from db.models import Crawl, RejectReason, Repository, SourceKind, StageName, utc_now
+from db.enums import RejectReason, SourceKind, StageName
+from db.models import Crawl, Repository, utc_now
 from swefactory import licenses
 from swefactory.changelogs import changelog_issues, is_changelog
 from swefactory.checkouts import Checkouts

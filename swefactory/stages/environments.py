@@ -16,16 +16,8 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
-from db.models import (
-    Artifact,
-    Environment,
-    EnvironmentBuild,
-    InstanceStatus,
-    RejectReason,
-    Repository,
-    StageName,
-    TaskInstance,
-)
+from db.enums import InstanceStatus, RejectReason, StageName
+from db.models import Artifact, Environment, EnvironmentBuild, Repository, TaskInstance
 from swefactory.build_environments import BuildEnvironment
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
-from db.models import RejectReason, Rollout, RunState, RunStatus, StageName
+from db.enums import RejectReason, RunState, RunStatus, StageName
+from db.models import Rollout
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate, reader, restricted
 from swefactory.grading import GradeReport, grade

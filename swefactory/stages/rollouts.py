@@ -21,24 +21,16 @@ from pathlib import Path
 
 from sqlmodel import Session, col, delete
 
-from db.models import AgentConfig, AgentKind, ExitStatus, Rollout, RolloutFlag, StageName, TaskInstance, utc_now
+from db.enums import AgentKind, ExitStatus, StageName
+from db.models import AgentConfig, Rollout, RolloutFlag, TaskInstance, utc_now
 from swefactory.agent_checkouts import prepare
 from swefactory.agent_configs import spec_of
 from swefactory.cheat_flags import CheatFlag, flags
 from swefactory.checkpoints import Checkpointing, restore
 from swefactory.errors import Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
-from swefactory.protocols import (
-    Agent,
-    AgentResult,
-    AgentSpec,
-    ArtifactRef,
-    Problem,
-    RolloutJournal,
-    Sandbox,
-    SandboxSpec,
-    StopOrder,
-)
+from swefactory.journals import RolloutJournal, StopOrder
+from swefactory.protocols import Agent, AgentResult, AgentSpec, ArtifactRef, Problem, Sandbox, SandboxSpec
 from swefactory.rollout_journals import finish, stop_order
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.trajectories import read

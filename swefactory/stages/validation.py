@@ -22,19 +22,8 @@ from datetime import datetime
 from sqlalchemy import func, insert
 from sqlmodel import Session, select
 
-from db.models import (
-    Change,
-    InstanceStatus,
-    RejectReason,
-    RunState,
-    RunStatus,
-    Stability,
-    StageName,
-    TaskInstance,
-    Validation,
-    ValidationVerdict,
-    utc_now,
-)
+from db.enums import Change, InstanceStatus, RejectReason, RunState, RunStatus, Stability, StageName, ValidationVerdict
+from db.models import TaskInstance, Validation, utc_now
 from db.models import TestVerdict as TestVerdictRow
 from swefactory import __version__
 from swefactory.artifacts import digest_of

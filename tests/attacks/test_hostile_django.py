@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db.models import Outcome, RunStatus
+from db.enums import Outcome, RunStatus
 from swefactory.checkouts import copy_tree, seal
 from swefactory.config import Settings
 from swefactory.evaluation import TestRunResult, evaluate, restricted

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from db.models import RunStatus
+from db.enums import RunStatus
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
 from swefactory.protocols import EnvironmentSpec, SandboxSpec
 from swefactory.stage import Services

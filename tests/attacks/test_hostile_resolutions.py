@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from db.models import RejectReason
+from db.enums import RejectReason
 from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.protocols import ProjectLayout, Recipe, SandboxBackend

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from db.engine import session
-from db.models import InstanceStatus, RunState, TestVerdict, Validation
+from db.enums import InstanceStatus, RunState
+from db.models import TestVerdict, Validation
 from swefactory.evaluation import EvaluationSpec, evaluate
 from swefactory.grading import RunSummary
 from swefactory.instance_runs import stored
