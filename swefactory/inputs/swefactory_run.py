@@ -128,6 +128,19 @@ def native(text):
     return text if isinstance(text, str) else text.encode("utf-8")
 
 
+def finish(write, recorder, code):
+    """Ends the record, unless `write` is None, and the process."""
+    if write:
+        counts = {"n_items": recorder.n_items, "n_finished": recorder.n_finished, "n_failed": recorder.n_failed()}
+        write("end", exit_code=code, **counts)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, IOError, ValueError):  # a test closed it; the record is complete
+            pass
+    os._exit(code)  # a thread that never ends, or a crash while the interpreter takes itself down, is no result
+
+
 def main():
     request = read_request()
     here = os.path.dirname(os.path.abspath(__file__))
@@ -155,15 +168,7 @@ def main():
     enter_tree(pytest)
     sys.argv.extend(files)
     code = run(pytest, recorder, write, arguments + files)
-    if os.getpid() == owner:
-        counts = {"n_items": recorder.n_items, "n_finished": recorder.n_finished, "n_failed": recorder.n_failed()}
-        write("end", exit_code=code, **counts)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, IOError, ValueError):  # a test closed it; the record is complete
-            pass
-    os._exit(code)  # a thread that never ends, or a crash while the interpreter takes itself down, is no result
+    finish(write if os.getpid() == owner else None, recorder, code)
 
 
 if __name__ == "__main__":

@@ -514,15 +514,7 @@ def main():
         code = run(recorder, command, files, collect_only, write)
     except Collected as collected:
         code = 1 if recorder.n_failed() else 0 if collected.args[0] else 5
-    if os.getpid() == owner and not collect_only:
-        counts = {"n_items": recorder.n_items, "n_finished": recorder.n_finished, "n_failed": recorder.n_failed()}
-        write("end", exit_code=code, **counts)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, IOError, ValueError):  # a test closed it; the record is complete
-            pass
-    os._exit(code)  # a thread that never ends, or a crash while the interpreter takes itself down, is no result
+    swefactory_run.finish(write if os.getpid() == owner and not collect_only else None, recorder, code)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from swefactory.checkouts import seal
 from swefactory.instance_runs import EvaluatedInstance
-from swefactory.protocols import EnvironmentSpec, ProjectLayout
+from swefactory.protocols import EnvironmentSpec
 from swefactory.stage import Services
+from tests.attacks.gradings import attacked
 from tests.attacks.hostile_patches import BASE, FAIL_TO_PASS, GOOD, LOCK, PASS_TO_PASS, TEST_PATCH
 from tests.fake_sandbox import diff_of, host_services, write_tree
 from tests.sandbox_contract import spec_of
@@ -37,20 +37,8 @@ def instance(
     services: Services, environment: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluatedInstance:
     upstream = write_tree(tmp_path_factory.mktemp("upstream") / "calc", BASE)
-    return EvaluatedInstance(
-        instance_id="acme__calc-7",
-        repository="acme/calc",
-        clone_url=str(upstream),
-        base_commit=seal(upstream),
-        patch=diff_of(BASE, {**BASE, **GOOD}),
-        test_patch=TEST_PATCH,
-        test_files=("tests/test_calc.py",),
-        layout=ProjectLayout("calc", "1"),
-        environment_digest=environment.digest,
-        python_version=environment.python_version,
-        lock_digest=services.artifacts.put(environment.lock.encode(), "text/plain").digest,
-        system_packages=(),
-        environment_variables={},
-        fail_to_pass=FAIL_TO_PASS,
-        pass_to_pass=PASS_TO_PASS,
-    )
+    return attacked(
+        services, environment, upstream,
+        patch=diff_of(BASE, {**BASE, **GOOD}), test_patch=TEST_PATCH, test_files=("tests/test_calc.py",),
+        fail_to_pass=FAIL_TO_PASS, pass_to_pass=PASS_TO_PASS,
+    )  # fmt: skip

@@ -1,11 +1,15 @@
-"""A patch, given as the files it changes, through the grade stage or past its gate."""
+"""An instance to attack, and a patch, given as the files it changes, through the grade stage or past its gate."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from swefactory.checkouts import seal
 from swefactory.evaluation import TestRunResult, evaluate
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
+from swefactory.protocols import EnvironmentSpec, ProjectLayout
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, GradeOutput, work
 from tests.attacks.hostile_patches import BASE, TEST_PATCH
@@ -17,6 +21,24 @@ Files = Mapping[str, str | None]
 def patch_of(files: Files) -> str:
     after = {**BASE, **{path: text for path, text in files.items() if text is not None}}
     return diff_of(BASE, {path: text for path, text in after.items() if path not in files or files[path] is not None})
+
+
+def attacked(services: Services, environment: EnvironmentSpec, upstream: Path, **facts: Any) -> EvaluatedInstance:
+    """An instance on the files at `upstream`, sealed, in an environment that nothing else needs to know of."""
+    name = upstream.name
+    return EvaluatedInstance(
+        instance_id=f"acme__{name}-7",
+        repository=f"acme/{name}",
+        clone_url=str(upstream),
+        base_commit=seal(upstream),
+        layout=ProjectLayout(name, "1"),
+        environment_digest=environment.digest,
+        python_version=environment.python_version,
+        lock_digest=services.artifacts.put(environment.lock.encode(), "text/plain").digest,
+        system_packages=(),
+        environment_variables={},
+        **facts,
+    )
 
 
 def graded(services: Services, instance: EvaluatedInstance, files: Files) -> GradeOutput:

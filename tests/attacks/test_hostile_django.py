@@ -12,19 +12,18 @@ from typing import Any
 import pytest
 
 from db.enums import Outcome, RunStatus
-from swefactory.checkouts import copy_tree, seal
-from swefactory.config import Settings
+from swefactory.checkouts import copy_tree
 from swefactory.evaluation import TestRunResult, evaluate, restricted
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import EnvironmentSpec, ProjectLayout
+from swefactory.protocols import EnvironmentSpec
 from swefactory.recipes.python import detect
 from swefactory.smoke import smoke
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, work
-from swefactory.wiring import make_sandboxes
+from tests.attacks.gradings import attacked
 from tests.django_project import BASE, COMMAND, FAIL_TO_PASS, GOOD, PASS_TO_PASS, TEST_PATCH
-from tests.fake_sandbox import diff_of, host_services, write_tree
+from tests.fake_sandbox import diff_of, write_tree
 from tests.sandbox_contract import resolved
 
 RECORD = "/opt/results/record"
@@ -109,22 +108,6 @@ WHOLE = {"test_runner_by_a_setting": {
 IN_BOTH = ("exits_with_success_at_import", "appends_to_the_record", "patches_unittests_result", "empties_the_canaries")
 
 
-@pytest.fixture(scope="module", params=["namespace", "docker"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if request.param == "namespace":
-        return request.getfixturevalue("namespace_backend")
-    request.getfixturevalue("docker_engine")
-    made = make_sandboxes(Settings(home=tmp_path_factory.mktemp("docker-home"), sandbox="docker"))
-    if why := made.probe():
-        pytest.skip(f"no docker sandbox: {why}")
-    return made
-
-
-@pytest.fixture(scope="module")
-def services(backend: Any, tmp_path_factory: pytest.TempPathFactory) -> Services:
-    return host_services(tmp_path_factory.mktemp("attacks"), backend, test_timeout_s=60)
-
-
 @pytest.fixture(scope="module")
 def environment(backend: Any) -> EnvironmentSpec:
     """Django alone, resolved as of a day; no pytest."""
@@ -137,24 +120,11 @@ def instance(
     services: Services, environment: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> EvaluatedInstance:
     upstream = write_tree(tmp_path_factory.mktemp("upstream") / "polls", BASE)
-    return EvaluatedInstance(
-        instance_id="acme__polls-7",
-        repository="acme/polls",
-        clone_url=str(upstream),
-        base_commit=seal(upstream),
-        patch=diff_of(BASE, {**BASE, **GOOD}),
-        test_patch=TEST_PATCH,
-        test_files=("polls/tests.py",),
-        layout=ProjectLayout("polls", "1"),
-        environment_digest=environment.digest,
-        python_version=environment.python_version,
-        lock_digest=services.artifacts.put(environment.lock.encode(), "text/plain").digest,
-        system_packages=(),
-        environment_variables={},
-        fail_to_pass=FAIL_TO_PASS,
-        pass_to_pass=PASS_TO_PASS,
-        test_command=COMMAND,
-    )
+    return attacked(
+        services, environment, upstream,
+        patch=diff_of(BASE, {**BASE, **GOOD}), test_patch=TEST_PATCH, test_files=("polls/tests.py",),
+        fail_to_pass=FAIL_TO_PASS, pass_to_pass=PASS_TO_PASS, test_command=COMMAND,
+    )  # fmt: skip
 
 
 def tried(
@@ -200,7 +170,7 @@ def test_the_good_patch_is_resolved_and_no_patch_is_not(services: Services, inst
 CASES = [("namespace", name) for name in (*ATTACKS, *WHOLE)] + [("docker", name) for name in IN_BOTH]
 
 
-@pytest.mark.parametrize(("backend", "name"), CASES, indirect=["backend"])
+@pytest.mark.parametrize(("either_backend", "name"), CASES, indirect=["either_backend"])
 def test_no_patch_forges_or_avoids_the_result(name: str, services: Services, instance: EvaluatedInstance) -> None:
     is_resolved, result = tried(services, instance, WHOLE.get(name) or {"polls/models.py": ATTACKS[name] + MODELS})
     assert not is_resolved, result.detail

@@ -75,17 +75,6 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-@pytest.fixture(scope="module", params=["namespace", "docker"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if request.param == "namespace":
-        return request.getfixturevalue("namespace_backend")
-    request.getfixturevalue("docker_engine")
-    made = make_sandboxes(Settings(home=tmp_path_factory.mktemp("docker-home"), sandbox="docker"))
-    if why := made.probe():
-        pytest.skip(f"no docker sandbox: {why}")
-    return made
-
-
 @pytest.fixture
 def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that uv looks into for packages; no registry is asked."""
