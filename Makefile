@@ -12,8 +12,9 @@ venv: ## Make .venv: Python >= 3.12 and the locked packages
 demo: venv ## Run the whole chain on a sample repository: no docker, no Redis, no token, no GitHub
 	@$(BIN)/swefactory demo
 
+# Whole files side by side: what a file's tests share, they make once. More than two share no further core here.
 test: venv ## Run the tests; with docker, Redis and PostgreSQL where they are present
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $${JOBS:-2} --dist loadfile $(ARGS)
 
 check: venv ## Lint, types and layers
 	@$(BIN)/ruff check .

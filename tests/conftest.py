@@ -53,6 +53,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _LEFT_OUT.append(report.nodeid)
 
 
+def pytest_testnodedown(node: Any) -> None:
+    """What another process of this run found (pytest-xdist)."""
+    _HERE.update(getattr(node, "workeroutput", {}).get("real_parts", {}))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _HERE:
         terminalreporter.section("real parts")
@@ -63,6 +68,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["real_parts"] = _HERE
     if _LEFT_OUT and _required():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

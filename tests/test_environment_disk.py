@@ -22,6 +22,7 @@ from swefactory.errors import Rejected, Transient, UsageError
 from swefactory.image_files import Pinned, image_file, load_pins, write_pinned
 from swefactory.protocols import EnvironmentSpec, SandboxSpec, StoredEnvironment
 from swefactory.sandboxes.disk_budget import RECENT, evictable
+from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.namespace import NamespaceBackend
 from tests.sandbox_contract import LOCK, locked_environment
 
@@ -137,6 +138,16 @@ def test_packages_that_no_environment_holds_leave_the_cache_and_are_fetched_agai
         assert backend.evict(spec.digest)
     assert backend.drop_caches() > 0
     assert backend.materialise(specs[0]).built
+
+
+def test_built_extension_modules_are_counted_and_go_with_the_caches(backend: NamespaceBackend, tmp_path: Path) -> None:
+    kept, before = KeptExtensions(tmp_path / "cache"), backend.disk_use()
+    kept.put("0a", b"\0" * MIB)
+    after = backend.disk_use()
+    assert MIB <= after.cache_bytes - before.cache_bytes == after.total_bytes - before.total_bytes < 2 * MIB
+    assert backend.drop_caches() >= MIB
+    assert kept.get("0a") is None
+    assert backend.disk_use() == before
 
 
 # ---------------------------------------------------------------- with the catalog

@@ -31,6 +31,7 @@ from swefactory.sandboxes.docker_images import DockerImages, own_interpreters, r
 from swefactory.sandboxes.docker_store import HOME_LABEL, DockerStore
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
+from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.use_locks import UseLocks
 from swefactory.sandboxes.user_network import none_because, user_network
 
@@ -73,7 +74,7 @@ class DockerBackend:
         )
         self._disk_budget_bytes = disk_budget_bytes
         locks = UseLocks(self._folder / "used")
-        self._kept = DockerStore(self.engine, self.home, self.images.registry, locks)
+        self._kept = DockerStore(self.engine, self.home, self.images.registry, locks, KeptExtensions(folder))
 
     def probe(self) -> str | None:
         """None when the engine answers and has a base to start from, else why not and what to do."""

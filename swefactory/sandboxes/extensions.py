@@ -2,16 +2,13 @@
 
 The project's own build code runs in an ordinary sandbox: no network, no secret, and for its environment the build
 requirements, locked and shared like any other. What comes out is the compiled modules alone, which are laid over a copy
-of the same sources; see images/build_extensions.py.
-
-    CACHE/extensions/HEX.tar     the modules built from one state of the sources; HEX over all that can change them
+of the same sources; see images/build_extensions.py. Modules built once are kept, see kept_extensions.py.
 """
 
 import hashlib
 import io
 import os
 import posixpath
-import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
 from swefactory.protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
+from swefactory.sandboxes.kept_extensions import KeptExtensions
 
 _TAR = "/opt/results/extensions.tar"
 _TAR_BYTES = 512 * 2**20
@@ -109,15 +107,12 @@ class ExtensionBuild:
 
 def build_extensions(backend: SandboxBackend, build: ExtensionBuild, cache: Path) -> Extensions:
     """Raises ExtensionsFailed, and what opening a sandbox raises."""
-    kept = cache / "extensions" / f"{build.key}.tar"
-    if kept.exists():
-        return Extensions(_modules(kept.read_bytes(), build.folder))
+    kept = KeptExtensions(cache)
+    if (standing := kept.get(build.key)) is not None:
+        return Extensions(_modules(standing, build.folder))
     tar, log = _built(backend, build)
     files = _modules(tar, build.folder)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_name(f".{secrets.token_hex(6)}.part")
-    part.write_bytes(tar)
-    part.rename(kept)
+    kept.put(build.key, tar)
     return Extensions(files, log)
 
 

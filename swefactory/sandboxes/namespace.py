@@ -37,6 +37,7 @@ from swefactory.sandboxes.disk_budget import admit
 from swefactory.sandboxes.groups import Group, find_group, make_group
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
 from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, Network, Owner, obstacle, owner
+from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
 from swefactory.sandboxes.system_packages import require_packages
@@ -76,7 +77,8 @@ class NamespaceBackend:
         self._extra_folders = tuple(extra_interpreter_folders)
         self._disk_budget_bytes = disk_budget_bytes
         store = (uv_cache or self._cache / "uv").resolve()
-        self._kept = VenvStore(self._cache / "environments", store, (self._cache / "resolver",))
+        others = (self._cache / "resolver",)
+        self._kept = VenvStore(self._cache / "environments", store, others, KeptExtensions(self._cache))
         self._venvs = Venvs(self._cache, store, build_timeout_s)
         self._resolutions = Resolutions(self._cache / "resolver")
         self._use_control_groups = use_control_groups

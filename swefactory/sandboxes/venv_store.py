@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from swefactory.protocols import DiskUse, StoredEnvironment
+from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.use_locks import UseLocks
 
 
@@ -27,7 +28,8 @@ class VenvStore:
 
     folder: Path
     store: Path
-    others: tuple[Path, ...] = ()
+    others: tuple[Path, ...]
+    extensions: KeptExtensions
 
     @property
     def locks(self) -> UseLocks:
@@ -41,7 +43,7 @@ class VenvStore:
         n_environments = sum(seen.values())
         for folder in (self.store, *self.others):
             _measure(folder, seen)
-        total = sum(seen.values())
+        total = sum(seen.values()) + self.extensions.n_bytes()
         return DiskUse(stored, cache_bytes=total - n_environments, base_bytes=0, total_bytes=total)
 
     def evict(self, digest: str) -> bool:
@@ -62,8 +64,9 @@ class VenvStore:
         return True
 
     def drop_caches(self) -> int:
-        """See EnvironmentStore. Unpacked packages that no environment holds; uv fetches them again."""
-        n_bytes = 0
+        """See EnvironmentStore. Unpacked packages that no environment holds, which uv fetches again, and built
+        extension modules."""
+        n_bytes = self.extensions.drop()
         for archive in self.store.glob("archive-v*/*"):
             files: dict[tuple[int, int], int] = {}
             if not _measure(archive, files):
