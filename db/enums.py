@@ -90,6 +90,7 @@ class RejectReason(enum.StrEnum):
     NO_FAIL_TO_PASS = "no_fail_to_pass"
     FLAKY_FAIL_TO_PASS = "flaky_fail_to_pass"
     PASS_TO_FAIL = "pass_to_fail"  # the gold patch breaks a test that is stable in both states
+    PUBLISHED_TESTS_DIFFER = "published_tests_differ"  # an import's FAIL_TO_PASS is not what the runs show
     CHECKOUT_LEAKS_FIX = "checkout_leaks_fix"  # what an agent would see holds more than the base commit
     TESTS_TIME_OUT = "tests_time_out"
     TEST_RUN_VOID = "test_run_void"
@@ -217,3 +218,5 @@ class ExportFormat(enum.StrEnum):
     HARBOR = "harbor"
     DATASET = "dataset"
     TRAJECTORIES = "trajectories"
+    PREFERENCES = "preferences"
+    SUBSETS = "subsets"

@@ -288,6 +288,7 @@ class TaskInstance(SQLModel, table=True):
     test_command: list[str] = _json(list)
     fail_to_pass: list[str] = _json(list)
     pass_to_pass: list[str] = _json(list)
+    published: dict[str, Any] = _json()  # of an import: its lists of tests, which it is held to; {}: mined here
     created_at: datetime = _time()  # when the pull request was opened, as in SWE-bench
     validated_at: datetime | None = _time(nullable=True)
     tier: Tier | None = Field(default=None, sa_type=_enum(Tier), nullable=True)  # of its next validation; None: setting

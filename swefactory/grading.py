@@ -23,13 +23,14 @@ and the task instance is rejected for the first of these that is true:
     5 TESTS_PASS_BEFORE     no FAIL_TO_PASS, and nothing fails before
     6 NO_FAIL_TO_PASS       no FAIL_TO_PASS, although something fails before
     7 PASS_TO_FAIL          a test that holds in every run before is collected and fails in every run after
+    8 PUBLISHED_TESTS_DIFFER  of an imported instance: a FAIL_TO_PASS it came with is none here (`held_to`)
 
 (PATCH_DOES_NOT_APPLY comes before any run, and runs that are no evidence never come here.)
 """
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from db.enums import Outcome, RejectReason
 
@@ -103,6 +104,19 @@ def judge(before: Sequence[RunSummary], after: Sequence[RunSummary]) -> Validati
     if reason := _unfit(before, after):
         return ValidationReport(reason=reason[0], detail=reason[1])
     return _classify([run.outcomes for run in before], [run.outcomes for run in after])
+
+
+def held_to(report: ValidationReport, fail_to_pass: Collection[str], pass_to_pass: Collection[str]) -> ValidationReport:
+    """The verdict on an instance that was published with these lists: every FAIL_TO_PASS must be confirmed, else it is
+    rejected; a PASS_TO_PASS that is not is left out, and what only our runs found is not taken in."""
+    if report.reason is not None:
+        return report
+    if missing := sorted(set(fail_to_pass) - set(report.fail_to_pass)):
+        said = _some("of its FAIL_TO_PASS were not seen to fail before and pass after the patch", missing)
+        return replace(report, reason=RejectReason.PUBLISHED_TESTS_DIFFER, detail=said)
+    named = set(pass_to_pass)
+    kept = tuple(test_id for test_id in report.pass_to_pass if test_id in named)
+    return replace(report, fail_to_pass=tuple(sorted(set(fail_to_pass))), pass_to_pass=kept)
 
 
 def is_hopeless(before: RunSummary, after: RunSummary) -> RejectReason | None:

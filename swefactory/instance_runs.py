@@ -40,6 +40,14 @@ class EnvironmentFacts:
 
 
 @dataclass(frozen=True)
+class PublishedTests:
+    """The lists that an imported instance came with; a validation holds it to them."""
+
+    fail_to_pass: tuple[str, ...]
+    pass_to_pass: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EvaluatedInstance:
     """A task instance with all that an evaluation of it needs."""
 
@@ -61,6 +69,7 @@ class EvaluatedInstance:
     test_command: tuple[str, ...] = PYTEST
     tier: Tier | None = None  # of its next validation; None: the setting's
     build: EnvironmentFacts | None = None  # what builds its own extension modules
+    published: PublishedTests | None = None  # None: mined here
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,14 @@ def load_instance(session: Session, task_instance_id: int) -> EvaluatedInstance:
         test_command=tuple(instance.test_command) or PYTEST,
         tier=instance.tier,
         build=_build_facts(session, instance),
+        published=published_tests(instance),
     )
+
+
+def published_tests(instance: TaskInstance) -> PublishedTests | None:
+    """What an import said of its tests; None for an instance that was mined here."""
+    told = instance.published
+    return PublishedTests(tuple(told["FAIL_TO_PASS"]), tuple(told["PASS_TO_PASS"])) if told else None
 
 
 def _build_facts(session: Session, instance: TaskInstance) -> EnvironmentFacts | None:

@@ -20,6 +20,7 @@ from swefactory.cli import (
     environment,
     export,
     images,
+    importing,
     instance,
     job,
     metrics,
@@ -58,6 +59,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(database.app, name="db")
 app.add_typer(images.app, name="images")
 app.add_typer(benchmark.app, name="benchmark")
+app.command("import")(importing.import_)
 app.command("run")(run.run)
 app.command("status")(run.status)
 app.command("query")(query.query)

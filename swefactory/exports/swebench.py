@@ -6,8 +6,8 @@
     images.jsonl               each row's image and where it is, see instance_images
 
 Names and forms of fields are SWE-bench's (FAIL_TO_PASS and PASS_TO_PASS are JSON lists in a string, of ids in one word
-each, see test_names); license, statement_strips, decontamination, python_version, environment_digest, image_source and
-certificate are ours. One property: a row is complete, its evaluation needs nothing but its image.
+each, see test_names); license, statement_strips, test_files, decontamination, python_version, environment_digest,
+image_source and certificate are ours. One property: a row is complete, its evaluation needs nothing but its image.
 """
 
 import json
@@ -29,7 +29,7 @@ COLUMNS: Columns = {
     "patch": "text", "test_patch": "text", "FAIL_TO_PASS": "text", "PASS_TO_PASS": "text", "image": "text",
     "eval_script": "text", "log_parser": "text", "eval_type": "text", "pr_url": "text", "issue_url": "text",
     "license": "text", "python_version": "text", "environment_digest": "text", "image_source": "text",
-    "statement_strips": "json", "decontamination": "json", "certificate": "json",
+    "statement_strips": "json", "test_files": "json", "decontamination": "json", "certificate": "json",
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def row(
         "issue_url": subject.issues[0].url if subject.issues else "",
         "license": subject.license,
         "statement_strips": stored.statement_strips,
+        "test_files": list(stored.test_files),
         "decontamination": stored.decontamination,
         "python_version": subject.environment.python_version,
         "environment_digest": subject.environment.digest,

@@ -109,6 +109,8 @@ def work(services: Services, subject: CandidateInput) -> Candidate:
 
 def save(session: Session, pull_request_id: int, output: Candidate | Rejected) -> Saved:
     row = _instance(session, pull_request_id)
+    if row and row.published:  # an import stays as it was published, whatever a crawl finds of its pull request
+        return Saved()
     if isinstance(output, Candidate) and (other := _other_of_that_id(session, pull_request_id, output.instance_id)):
         output = Rejected(
             RejectReason.DUPLICATE, f"{other.instance_id} was mined from another repository that had this name then"

@@ -30,7 +30,7 @@ from swefactory.artifacts import digest_of
 from swefactory.certificates import Certificate, LeakReport, host_facts, subject_digest, tier_of
 from swefactory.errors import Rejected
 from swefactory.evaluation import restricted
-from swefactory.grading import RunSummary, ValidationReport, grade
+from swefactory.grading import RunSummary, ValidationReport, grade, held_to
 from swefactory.instance_runs import EvaluatedInstance, StoredRun, base_evaluation, load_instance, save_runs
 from swefactory.leak_audit import audit
 from swefactory.stability import (
@@ -73,6 +73,8 @@ def work(services: Services, instance: EvaluatedInstance) -> ValidationOutput:
     patches = {RunState.BEFORE: (instance.test_patch,), RunState.AFTER: (gold.patch, instance.test_patch)}
     runs: list[StoredRun] = []
     report = run_pairs(services, instance, spec, patches, runs)
+    if instance.published:
+        report = held_to(report, instance.published.fail_to_pass, instance.published.pass_to_pass)
     unprobed = probe_online(services, spec, patches[RunState.AFTER], runs)
     leaks = audit(services, spec, gold.patch) if report.reason is None else None
     if leaks and leaks.findings:
