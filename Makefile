@@ -1,6 +1,6 @@
 # Everything here sets itself up first: see .ci/make-venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage mutation lock clean venv
+.PHONY: help demo test consumers check coverage mutation lock clean venv
 BIN := .venv/bin
 
 help: ## Show what can be made
@@ -15,6 +15,9 @@ demo: venv ## Run the whole chain on a sample repository: no docker, no Redis, n
 # Whole files side by side: what a file's tests share, they make once. More than two share no further core here.
 test: venv ## Run the tests; with docker, Redis and PostgreSQL where they are present
 	@$(BIN)/python -m pytest --numprocesses $${JOBS:-2} --dist loadfile $(ARGS)
+
+consumers: venv ## Install what reads our exports (swebench, harbor, datasets, TRL) and let it read some
+	@$(BIN)/python -m pytest -m consumers tests/test_consumers.py $(ARGS)
 
 check: venv ## Lint, types and layers
 	@$(BIN)/ruff check .

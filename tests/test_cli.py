@@ -32,7 +32,7 @@ def test_every_command_has_help_with_an_example(home: Path) -> None:
         ["rollout", "add"], ["rollout", "list"], ["rollout", "show"], ["rollout", "cancel"],
         ["rollout", "rates"], ["export", "swebench"],
         ["job", "retry"], ["job", "cancel"], ["stage", "hold"], ["stage", "resume"], ["stage", "list"], ["metrics"],
-        ["images", "bootstrap"],
+        ["images", "bootstrap"], ["import"], ["export", "preferences"], ["export", "subsets"],
         ["benchmark", "list"], ["benchmark", "index"],
         ["export", "trajectories"], ["export", "diff"], ["export", "harbor"], ["export", "dataset"],
         ["db", "upgrade"], ["db", "check"], ["doctor"], ["demo"],

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 from sqlalchemy import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from db.engine import session
-from db.enums import AgentKind, ExitStatus, ExportFormat, InstanceStatus, Tier, ValidationVerdict
+from db.enums import AgentKind, ExportFormat, InstanceStatus, Tier, ValidationVerdict
 from db.models import (
     AgentConfig,
     Environment,
     Export,
     PullRequest,
     Repository,
-    Rollout,
     TaskInstance,
     Validation,
     utc_now,
@@ -30,7 +29,7 @@ from swefactory.certificates import Certificate, LeakReport, host_facts, subject
 from swefactory.cli.exporting import exported
 from swefactory.config import Settings
 from swefactory.errors import ArtifactError, UsageError
-from swefactory.exports import dataset, harbor, swebench, swebench_folder, trajectories
+from swefactory.exports import dataset, harbor, swebench, swebench_folder
 from swefactory.exports.diffs import differences
 from swefactory.exports.folder import SUMS, ExportFolder
 from swefactory.exports.image_sources import Images
@@ -41,6 +40,7 @@ from swefactory.exports.swebench_folder import Extras
 from swefactory.instance_runs import load_instance
 from swefactory.wiring import make_services
 from tests.catalogs import BOTH, catalog_url, upgraded
+from tests.told_rollouts import add_told, solved
 
 UNCERTIFIED = Choice(uncertified=True)
 TEST_PATCH = "diff --git a/t.py b/t.py\nnew file mode 100644\n--- /dev/null\n+++ b/t.py\n@@ -0,0 +1 @@\n+x = 1\n"
@@ -95,17 +95,10 @@ def fill(catalog: Engine, artifacts: LocalArtifacts) -> None:
                 verdict=ValidationVerdict.VALID, n_runs=3, certificate={"gold": "3/3"}, started_at=now, finished_at=now,
             )
         )  # fmt: skip
-        talk = artifacts.put(json.dumps({"messages": [{"role": "user", "content": "fix"}], "tools": []}).encode(), "j")
-        for replica, (resolved, digest) in enumerate([(True, talk.digest), (False, talk.digest), (True, None)], 1):
-            config = AgentConfig(digest=f"sha256:{replica}", name=f"agent {replica}", kind=AgentKind.OPENHANDS)
-            db.add(config)
-            db.flush()
-            db.add(
-                Rollout(
-                    task_instance_id=instance.id or 0, agent_config_id=config.id or 0, resolved=resolved,
-                    messages_digest=digest, exit_status=ExitStatus.SUBMITTED, model_patch="diff",
-                )
-            )  # fmt: skip
+        tests = [*instance.fail_to_pass, *instance.pass_to_pass]
+        add_told(db, artifacts, instance, solved(), passed=tests, agent="agent 1")
+        add_told(db, artifacts, instance, solved(), passed=tests[1:], agent="agent 2")
+        add_told(db, artifacts, instance, None, passed=tests, agent="agent 3")
 
 
 def test_only_validated_instances_leave_with_swe_benchs_fields_and_their_certificate(filled: Engine) -> None:
@@ -117,15 +110,6 @@ def test_only_validated_instances_leave_with_swe_benchs_fields_and_their_certifi
     assert row.keys() >= SWE_BENCH_FIELDS
     assert json.loads(str(row["FAIL_TO_PASS"])) == ["t.py::a[x␠y]"]
     assert row["certificate"] == {"gold": "3/3"}
-
-
-def test_only_resolved_conversations_leave_and_say_which_tests_confirmed_them(
-    filled: Engine, artifacts: LocalArtifacts
-) -> None:
-    with session(filled) as db:
-        rows = [row for _, row in trajectories.rows(db, artifacts)]
-    assert [(row["agent"], row["confirmed_by"]) for row in rows] == [("agent 1", ["t.py::a[x y]", "t.py::b"])]
-    assert rows[0]["messages"] == [{"role": "user", "content": "fix"}]
 
 
 def write(catalog: Engine, settings: Settings, target: Path, choice: Choice = UNCERTIFIED) -> ExportFolder:
@@ -308,17 +292,6 @@ def test_a_certificate_of_an_older_version_is_refused(filled: Engine) -> None:
         (refused,) = subjects(db, Choice())
     assert isinstance(refused, LeftOut)
     assert "of format None" in refused.why
-
-
-def test_a_suspicious_rollout_does_not_leave_unless_told(filled: Engine, artifacts: LocalArtifacts) -> None:
-    with session(filled) as db:
-        rollout = db.exec(select(Rollout).where(col(Rollout.resolved).is_(True))).first()
-        assert rollout is not None
-        rollout.suspicious = ["walks_memory"]
-        db.add(rollout)
-        db.flush()
-        assert list(trajectories.rows(db, artifacts)) == []
-        assert len(list(trajectories.rows(db, artifacts, suspicious=True))) == 1
 
 
 def test_harbor_tasks_keep_the_fix_and_its_tests_from_the_agent(

@@ -13,18 +13,21 @@ from db.engine import session
 from db.enums import ExportFormat
 from swefactory.artifacts import LocalArtifacts
 from swefactory.cli.context import AsJson, catalog, settings
-from swefactory.cli.exporting import ended, exported, fate
+from swefactory.cli.exporting import ended, exported, fate, say_left_out
 from swefactory.cli.output import show
 from swefactory.config import Settings
 from swefactory.errors import EXIT_FINDINGS
-from swefactory.exports import dataset, harbor, swebench_folder, trajectories
+from swefactory.exports import dataset, harbor, preferences, subsets, swebench_folder, trajectories
 from swefactory.exports.diffs import differences
 from swefactory.exports.folder import ExportFolder
 from swefactory.exports.image_sources import Images
 from swefactory.exports.instance_images import ImageSource
 from swefactory.exports.manifest import read_manifest
+from swefactory.exports.rollout_subjects import RolloutChoice
 from swefactory.exports.subjects import Choice
 from swefactory.exports.swebench_folder import Extras
+from swefactory.exports.trajectories import Form, Telling, ToolArgs
+from swefactory.trajectory_filters import DEFAULT_MAX_TOKENS
 from swefactory.wiring import make_docker, make_services
 
 app = typer.Typer(no_args_is_help=True, help="Exports: read-only copies out of the catalog, with manifest and hashes.")
@@ -118,7 +121,8 @@ def dataset_(
     """
     current = settings()
     with catalog(current) as engine:
-        provided, choice = _images(current, engine, images), Choice(where, uncertified, current.revalidate_days)
+        provided = _images(current, engine, images)
+        choice = Choice(where, uncertified, current.revalidate_days, for_training=True)
         day = test_after.date() if test_after else None
         ended(
             exported(
@@ -127,24 +131,103 @@ def dataset_(
         )
 
 
+Suspicious = Annotated[bool, typer.Option("--suspicious", help="Also those whose patch may have fooled the tests.")]
+MaxTokens = Annotated[int, typer.Option(min=0, help="Longer ones are not fit; 0: none is too long.")]
+Tokenizer = Annotated[
+    str, typer.Option(help="What counts tokens: bytes (a quarter of them), a model's name, or a tokenizer.json.")
+]
+
+
 @app.command("trajectories")
 def trajectories_(
     out: Out = Path("exports"),
-    suspicious: Annotated[
-        bool, typer.Option("--suspicious", help="Also those whose patch may have fooled the tests.")
-    ] = False,
+    where: Where = "",
+    form: Annotated[Form, typer.Option(help="OpenAI's messages, our own form, or a file of ATIF each.")] = Form.OPENAI,
+    tool_args: Annotated[
+        ToolArgs, typer.Option(help="Arguments of tool calls in messages: as text, as OpenAI wants, or as objects.")
+    ] = ToolArgs.STR,
+    unresolved: Annotated[bool, typer.Option("--unresolved", help="Also graded ones that did not resolve.")] = False,
+    unfit: Annotated[bool, typer.Option("--unfit", help="Also those the filter drops, with its reason.")] = False,
+    suspicious: Suspicious = False,
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS,
+    tokenizer: Tokenizer = "bytes",
 ) -> None:
-    """Resolved trajectories in OpenAI's messages format.
+    """Resolved trajectories, with the tests that confirmed each, masks and filter reasons.
 
-    Example: `swefactory export trajectories --out exports`
+    Examples: `swefactory export trajectories --out exports` ·
+    `swefactory export trajectories --tool-args dict --unresolved --unfit` ·
+    `swefactory export trajectories --form atif --where "repo = 'pallets/click'"`
     """
     current = settings()
+    choice = RolloutChoice(where, unresolved, suspicious, max_tokens or None, tokenizer)
+    telling = Telling(form, tool_args, unfit)
     with catalog(current) as engine:
         artifacts = LocalArtifacts(current.artifacts_dir)
-        exported(
-            engine, ExportFormat.TRAJECTORIES, out,
-            lambda target: trajectories.write(engine, artifacts, target, suspicious=suspicious),
+        say_left_out(
+            exported(
+                engine, ExportFormat.TRAJECTORIES, out,
+                lambda target: trajectories.write(engine, artifacts, target, choice, telling),
+            )
         )  # fmt: skip
+
+
+@app.command("preferences")
+def preferences_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="At most so many pairs of one instance.")] = 4,
+    tool_args: Annotated[
+        ToolArgs, typer.Option(help="Arguments of tool calls: as objects, as chat templates want, or as text.")
+    ] = ToolArgs.DICT,
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS,
+    tokenizer: Tokenizer = "bytes",
+) -> None:
+    """Resolved rollouts against unresolved ones of the same instance: pairs, KTO rows and stepwise labels for TRL.
+
+    Example: `swefactory export preferences --out exports --pairs 2`
+    """
+    current = settings()
+    choice = RolloutChoice(where, unresolved=True, max_tokens=max_tokens or None, tokenizer=tokenizer)
+    pairing = preferences.Pairing(pairs, tool_args)
+    with catalog(current) as engine:
+        artifacts = LocalArtifacts(current.artifacts_dir)
+        say_left_out(
+            exported(
+                engine, ExportFormat.PREFERENCES, out,
+                lambda target: preferences.write(engine, artifacts, target, choice, pairing),
+            )
+        )  # fmt: skip
+
+
+@app.command("subsets")
+def subsets_(
+    out: Out = Path("exports"),
+    where: Where = "",
+    images: ImagesFrom = ImageSource.REBUILD,
+    seed: Annotated[int, typer.Option(help="Another seed gives other subsets.")] = 0,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=1, help="A subset of so many; default 125, 250, 500 … and all.")
+    ] = None,
+    min_rate: Annotated[float, typer.Option(help="rl.jsonl: at least this share of tries solve it.")] = 0.05,
+    max_rate: Annotated[float, typer.Option(help="rl.jsonl: at most this share of tries solve it.")] = 0.95,
+    min_tries: Annotated[int, typer.Option(min=1, help="rl.jsonl: it was tried at least so often.")] = 2,
+    uncertified: Uncertified = False,
+) -> None:
+    """Nested, seeded subsets by repository and difficulty, and a set for reinforcement learning. Ends with 1 when some
+    are left out.
+
+    Examples: `swefactory export subsets --out exports --seed 7` · `swefactory export subsets --size 10 --size 100`
+    """
+    current = settings()
+    cut = subsets.Cut(seed, tuple(sizes or ()), min_rate, max_rate, min_tries)
+    with catalog(current) as engine:
+        provided = _images(current, engine, images)
+        choice = Choice(where, uncertified, current.revalidate_days, for_training=True)
+        ended(
+            exported(
+                engine, ExportFormat.SUBSETS, out, lambda target: subsets.write(engine, provided, choice, target, cut)
+            )
+        )
 
 
 @app.command("diff")

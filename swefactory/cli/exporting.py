@@ -52,6 +52,13 @@ def ended(folder: ExportFolder) -> None:
         raise typer.Exit(EXIT_FINDINGS)
 
 
+def say_left_out(folder: ExportFolder) -> None:
+    """Says how many were left out for which reason: of rollouts, what is unfit is no finding."""
+    counts = Counter(left_out.why for left_out in read_manifest(folder.target).left_out())
+    for why, n in counts.most_common(_MANY):
+        console.print(f"{n} left out: {why}", markup=False, soft_wrap=True)
+
+
 def record(db: Session, kind: ExportFormat, folder: ExportFolder) -> None:
     """Notes in the catalog what was written where; a repeated export updates its row."""
     path = str(folder.target.resolve())

@@ -79,6 +79,7 @@ class Choice:
     where: str = ""
     uncertified: bool = False
     max_age_days: float = 0
+    for_training: bool = False  # then no instance of a benchmark leaves
 
     def options(self) -> dict[str, object]:
         """As the manifest tells them."""
@@ -94,7 +95,7 @@ def subjects(db: Session, choice: Choice) -> Iterator[Subject | LeftOut]:
         for instance, repository, environment, pull_request, validation, *counts in batch:
             certificate = dict(validation.certificate) if validation else {}
             gate = Gate(*(int(count or 0) for count in counts))
-            why: str | None = _gate_problem(gate)
+            why: str | None = (contamination(instance) if choice.for_training else "") or _gate_problem(gate)
             if not why and not choice.uncertified:
                 subject = subject_digest(instance.base_commit, instance.patch, instance.test_patch)
                 why = problem(
@@ -106,6 +107,13 @@ def subjects(db: Session, choice: Choice) -> Iterator[Subject | LeftOut]:
             else:
                 found = tuple(issues.get(pull_request.id or 0, ()))
                 yield Subject(instance, repository, environment, pull_request, certificate, gate, found)
+
+
+def contamination(instance: TaskInstance) -> str:
+    """Why nothing of an instance may be trained on; empty when it may."""
+    matched = instance.decontamination.get("matched") or ()
+    names = sorted({f"{each['instance_id'] or 'perhaps one'} of {each['benchmark']}" for each in matched})
+    return f"never exported to train on: it counts as {', '.join(names)}" if names else ""
 
 
 def _gate_problem(gate: Gate) -> str:
