@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import uv
-from sqlalchemy import Engine
 
 from db.engine import session
 from swefactory.artifacts import LocalArtifacts
@@ -26,6 +25,7 @@ from swefactory.exports.instance_images import ImageSource
 from swefactory.exports.swebench_folder import Extras
 from swefactory.exports.trajectories import Form, Telling, ToolArgs
 from swefactory.wiring import make_services
+from tests.catalogs import upgraded
 from tests.conftest import _absent
 from tests.test_exports import UNCERTIFIED, fill
 from tests.test_exports_to_train import ALL, EVERY, validated
@@ -68,10 +68,13 @@ def _install(name: str, command: Sequence[str]) -> None:
         _absent(name, f"the package registry does not give it: {(ran.stderr.strip().splitlines() or ['?'])[-1]}")
 
 
-@pytest.fixture
-def exports(catalog: Engine, settings: Settings, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of each export, of an instance with resolved and unresolved rollouts and texts of every kind."""
-    artifacts, out = LocalArtifacts(settings.artifacts_dir), tmp_path / "exports"
+    home = tmp_path_factory.mktemp("exports")
+    settings = Settings(home=home, database_url="", sandbox="namespace")
+    catalog = upgraded(settings.catalog_url)
+    artifacts, out = LocalArtifacts(settings.artifacts_dir), home / "exports"
     fill(catalog, artifacts)
     with session(catalog) as db:
         instance = validated(db)
@@ -86,6 +89,7 @@ def exports(catalog: Engine, settings: Settings, tmp_path: Path) -> Path:
     trajectories.write(catalog, artifacts, out / "trajectories", EVERY, Telling(tool_args=ToolArgs.DICT))
     trajectories.write(catalog, artifacts, out / "atif" / "trajectories", EVERY, Telling(Form.ATIF))
     preferences.write(catalog, artifacts, out / "preferences", EVERY)
+    catalog.dispose()
     return out
 
 

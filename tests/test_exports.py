@@ -40,7 +40,7 @@ from swefactory.exports.swebench_folder import Extras
 from swefactory.instance_runs import load_instance
 from swefactory.wiring import make_services
 from tests.catalogs import BOTH, catalog_url, upgraded
-from tests.told_rollouts import add_told, solved
+from tests.told_rollouts import add_told, failed, solved
 
 UNCERTIFIED = Choice(uncertified=True)
 TEST_PATCH = "diff --git a/t.py b/t.py\nnew file mode 100644\n--- /dev/null\n+++ b/t.py\n@@ -0,0 +1 @@\n+x = 1\n"
@@ -97,7 +97,7 @@ def fill(catalog: Engine, artifacts: LocalArtifacts) -> None:
         )  # fmt: skip
         tests = [*instance.fail_to_pass, *instance.pass_to_pass]
         add_told(db, artifacts, instance, solved(), passed=tests, agent="agent 1")
-        add_told(db, artifacts, instance, solved(), passed=tests[1:], agent="agent 2")
+        add_told(db, artifacts, instance, failed(), passed=tests[1:], agent="agent 2")
         add_told(db, artifacts, instance, None, passed=tests, agent="agent 3")
 
 

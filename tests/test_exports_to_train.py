@@ -34,7 +34,7 @@ from swefactory.trajectory_forms import AtifAgent, to_atif, to_messages
 from swefactory.wiring import make_services
 from tests.catalogs import BOTH, catalog_url, upgraded
 from tests.test_exports import UNCERTIFIED, files, fill
-from tests.told_rollouts import add_told, solved
+from tests.told_rollouts import add_told, failed, solved
 from tests.trajectory_events import Events
 
 ALL = ["t.py::a[x y]", "t.py::b"]
@@ -178,7 +178,7 @@ def test_keys_ascend_whatever_characters_ids_hold(
         for n, end in enumerate(("-2", ".x", "+x", "0")):
             other = another(db, one, f"{one.instance_id}{end}", n + 90)
             add_told(db, artifacts, other, solved(), passed=ALL, agent="agent 1")
-            add_told(db, artifacts, other, solved(), passed=[], agent="agent 2")
+            add_told(db, artifacts, other, failed(), passed=[], agent="agent 2")
     assert trajectories.write(filled, artifacts, tmp_path / "t").n_rows == 5
     assert preferences.write(filled, artifacts, tmp_path / "p", EVERY).n_rows == 5 * (2 + 1 + 2)
 
@@ -192,6 +192,7 @@ def test_a_pair_is_one_instances_resolved_and_clean_against_an_unresolved_one(
     add(solved(), passed=ALL, agent="cheat", suspicious=["walks_memory"])
     add(solved(), passed=[], agent="offline", exit_status=ExitStatus.MODEL_ERROR)
     add(solved("another prompt"), passed=[], agent="asked otherwise")
+    add(solved(), passed=[], agent="did the same")
     add(Events().runs("ls"), passed=[], agent="gave up", exit_status=ExitStatus.TURN_LIMIT)
     add(solved(), passed=ALL, agent="flagged")
     with session(filled) as db:
@@ -210,7 +211,7 @@ def test_a_pair_is_one_instances_resolved_and_clean_against_an_unresolved_one(
         assert pair["chosen"][0]["tool_calls"][0]["function"]["arguments"] == {"command": "ls"}
         assert len(pair["chosen_mask"]) == len(pair["chosen"])
     kto = rows(folder, "kto.jsonl")
-    assert Counter(row["label"] for row in kto) == {True: 1, False: 3}
+    assert Counter(row["label"] for row in kto) == {True: 1, False: 4}
     assert all([m["role"] for m in row["prompt"]] == ["system", "user"] and row["completion"] for row in kto)
     steps = {row["run_id"]: row for row in rows(folder, "stepwise.jsonl")}
     assert steps[chosen]["labels"] == [True, False, True]
@@ -224,7 +225,7 @@ def test_an_instance_of_many_tries_gives_no_more_pairs_than_wanted_and_uses_each
 ) -> None:
     for replica in (2, 3):
         add(solved(), passed=ALL, agent="agent 1", replica=replica)
-        add(solved(), passed=ALL[:1], agent="agent 2", replica=replica)
+        add(failed(), passed=ALL[:1], agent="agent 2", replica=replica)
     pairs = rows(preferences.write(filled, artifacts, tmp_path / "p", EVERY, preferences.Pairing(3)), "pairs.jsonl")
     assert len({pair["chosen_run_id"] for pair in pairs}) == len({pair["rejected_run_id"] for pair in pairs}) == 3
     many = preferences.write(filled, artifacts, tmp_path / "q", EVERY, preferences.Pairing(100))

@@ -24,6 +24,11 @@ def solved(statement: str = "x must be 2") -> Events:
     )
 
 
+def failed(statement: str = "x must be 2") -> Events:
+    """Begins otherwise."""
+    return Events(statement).runs("pwd", "/testbed").finishes()
+
+
 def add_told(
     db: Session,
     artifacts: LocalArtifacts,

@@ -6,9 +6,10 @@
     stepwise.jsonl   {"prompt": text, "completions": [text, …], "labels": [bool, …], …}        process rewards
 
 chosen, or labelled true, are resolved rollouts about which nothing looks like cheating; rejected are unresolved ones.
-A pair has the same prompt and the same tools. `margin` is the chosen one's score less the rejected one's, where a score
-is the share of FAIL_TO_PASS times the share of PASS_TO_PASS that passed when it was graded: a resolved one has 1. A
-step's label says whether its tool calls worked, which is no judgement of whether they helped.
+A pair has the same prompt and the same tools, and its sides did not do the same. `margin` is the chosen one's score
+less the rejected one's, where a score is the share of FAIL_TO_PASS times the share of PASS_TO_PASS that passed when it
+was graded: a resolved one has 1. A step's label says whether its tool calls worked, which is no judgement of whether
+they helped.
 """
 
 import json
@@ -132,8 +133,8 @@ def _pairs(tried: Sequence[RolloutSubject], pairing: Pairing) -> Iterator[tuple[
     meetings = [
         (one, rejected[(n + turn) % len(rejected)]) for turn in range(len(rejected)) for n, one in enumerate(chosen)
     ]
-    found = [pair for pair in meetings if _asked(pair[0]) == _asked(pair[1])][: pairing.most]
-    for one, other in sorted(found, key=lambda pair: (pair[0].key, pair[1].key)):
+    found = [pair for pair in meetings if _asked(pair[0]) == _asked(pair[1]) and _did(pair[0]) != _did(pair[1])]
+    for one, other in sorted(found[: pairing.most], key=lambda pair: (pair[0].key, pair[1].key)):
         yield f"{one.key}{other.key.removeprefix(other.instance.instance_id)}", _pair(one, other, pairing)
 
 
@@ -141,6 +142,12 @@ def _asked(subject: RolloutSubject) -> tuple[list[str], str]:
     """What it was asked, and with which tools."""
     entries = subject.trajectory.entries[: _n_prompt(subject)]
     return [entry.text for entry in entries], json.dumps(subject.trajectory.tools, sort_keys=True)
+
+
+def _did(subject: RolloutSubject) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """What it said and called. Two that did the same teach nothing, however their tests ended."""
+    said = [entry for entry in subject.trajectory.entries if entry.role == "assistant"]
+    return [(e.text, e.reasoning, [(call.name, call.arguments) for call in e.calls]) for e in said]
 
 
 def _n_prompt(subject: RolloutSubject) -> int:
