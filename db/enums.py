@@ -23,6 +23,7 @@ class StageName(enum.StrEnum):
     VALIDATION = "validation"
     ROLLOUT = "rollout"
     GRADE = "grade"
+    SCORE = "score"
 
 
 class JobState(enum.StrEnum):
@@ -211,6 +212,15 @@ class FlagKind(enum.StrEnum):
     PACKAGE_DOWNLOAD = "package_download"
     TEST_EDIT = "test_edit"
     RUNNER_EDIT = "runner_edit"
+
+
+class CriticKind(enum.StrEnum):
+    """What a choice among several rollouts of one instance can go by."""
+
+    PASS_TO_PASS = "pass_to_pass"  # how much of it, as the base commit has it, a patch leaves passing
+    REPRODUCTION = "reproduction"  # how many of the tests that the agents themselves wrote hold
+    JUDGE = "judge"  # a model, through LiteLLM
+    REWARD = "reward"  # a reward model's endpoint
 
 
 class ExportFormat(enum.StrEnum):

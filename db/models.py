@@ -6,7 +6,7 @@
                    task_instance n─1 environment 1─n environment_build
                       1│        │1
               validation n      n rollout n─1 agent_config, campaign
-                      │           1─n rollout_attempt, rollout_step, rollout_event, rollout_flag
+                      │           1─n rollout_attempt, rollout_step, rollout_event, rollout_flag, rollout_score
                       1│        │1
                     test_run (of a validation, or of a rollout's grading)
                       1│                      (test_verdict: of a validation, what its runs say of each test)
@@ -453,6 +453,23 @@ class RolloutFlag(SQLModel, table=True):
     event_number: int  # the line of the trajectory, from 0
     event_id: str = ""
     excerpt: str = _text()
+
+
+class RolloutScore(SQLModel, table=True):
+    """What a critic says of a rollout, or is asked to say. `evidence_id` is who wrote the reproduction tests in
+    question, else the rollout itself. Key: (rollout_id, critic, evidence_id)."""
+
+    __tablename__ = "rollout_score"
+    __table_args__ = (UniqueConstraint("rollout_id", "critic", "evidence_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    rollout_id: int = Field(foreign_key="rollout.id", index=True)
+    critic: str  # pass_to_pass | reproduction | judge:MODEL | reward:MODEL
+    evidence_id: int = Field(foreign_key="rollout.id", index=True)
+    score: float | None = None  # None: not asked yet, or nothing to go by, see detail; higher is better
+    detail: dict[str, Any] = _json()
+    cost_usd: float = 0.0
+    asked_at: datetime = _created()
+    scored_at: datetime | None = _time(nullable=True)  # None: not yet
 
 
 class TestRun(SQLModel, table=True):

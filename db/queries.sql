@@ -59,6 +59,8 @@ WITH subject AS (
     UNION ALL
     SELECT 'validation', task_instance.id, task_instance.repository_id FROM task_instance
     UNION ALL
+    SELECT 'score', task_instance.id, task_instance.repository_id FROM task_instance
+    UNION ALL
     SELECT stage.name, rollout.id, task_instance.repository_id
     FROM rollout
     JOIN task_instance ON task_instance.id = rollout.task_instance_id
@@ -86,8 +88,9 @@ WITH subject AS (
     JOIN pull_request ON pull_request.id = task_instance.pull_request_id
     JOIN repository ON repository.id = task_instance.repository_id
     UNION ALL
-    SELECT 'validation', task_instance.id, repository.name, pull_request.number
-    FROM task_instance
+    SELECT step.stage, task_instance.id, repository.name, pull_request.number
+    FROM (SELECT 'validation' AS stage UNION ALL SELECT 'score') AS step
+    CROSS JOIN task_instance
     JOIN pull_request ON pull_request.id = task_instance.pull_request_id
     JOIN repository ON repository.id = task_instance.repository_id
     UNION ALL
@@ -242,7 +245,7 @@ GROUP BY job.stage, job.state
 ORDER BY
     CASE job.stage
         WHEN 'crawl' THEN 1 WHEN 'candidate' THEN 2 WHEN 'environment' THEN 3
-        WHEN 'validation' THEN 4 WHEN 'rollout' THEN 5 ELSE 6
+        WHEN 'validation' THEN 4 WHEN 'rollout' THEN 5 WHEN 'grade' THEN 6 ELSE 7
     END,
     job.state;
 
@@ -503,6 +506,29 @@ JOIN repository ON repository.id = task_instance.repository_id
 JOIN agent_config ON agent_config.id = rollout.agent_config_id
 WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
 ORDER BY rollout_flag.rollout_id, rollout_flag.event_number, rollout_flag.kind;
+
+-- name: rollout_scores
+-- What each critic says of each rollout; of reproduction tests, also whose. Without a score: not asked yet, or no test.
+SELECT
+    task_instance.instance_id,
+    agent_config.name AS agent,
+    rollout.replica,
+    rollout_score.rollout_id,
+    rollout_score.critic,
+    CASE WHEN rollout_score.critic = 'reproduction' THEN rollout_score.evidence_id END AS tests_of,
+    rollout_score.score,
+    CAST(rollout_score.detail AS TEXT) AS detail,
+    rollout_score.cost_usd,
+    substr(CAST(rollout_score.scored_at AS TEXT), 1, 19) AS scored_at
+FROM rollout_score
+JOIN rollout ON rollout.id = rollout_score.rollout_id
+JOIN task_instance ON task_instance.id = rollout.task_instance_id
+JOIN repository ON repository.id = task_instance.repository_id
+JOIN agent_config ON agent_config.id = rollout.agent_config_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY
+    task_instance.instance_id, agent_config.name, agent_config.id, rollout.replica, rollout_score.critic,
+    rollout_score.evidence_id;
 
 -- name: tries
 -- Tries of each agent at each task instance that count, and how many solved it; see pass@k in `rollout rates`.

@@ -91,6 +91,15 @@ class Settings(BaseSettings):
     )
     model_api_key: SecretStr = SecretStr("")
 
+    judge_url: str = Field(
+        default="",
+        pattern="^(https?://|$)",
+        description="base URL of the OpenAI-compatible server of a judge; empty: LiteLLM's own",
+    )
+    judge_api_key: SecretStr = SecretStr("")
+    reward_url: str = Field(default="", pattern="^(https?://|$)", description="a reward model's endpoint")
+    reward_api_key: SecretStr = SecretStr("")
+
     checkpoint_share: float = Field(default=0.1, gt=0, le=1, description="of a rollout's time, for checkpoints")
     lease_s: float = Field(default=60, gt=1)
     max_attempts: int = Field(default=3, ge=1)
@@ -142,8 +151,9 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
         index = urlsplit(self.index_url.get_secret_value()).password or ""
-        all_ = (*self.github_tokens, self.github_app_key, self.model_api_key.get_secret_value(), unquote(index))
-        return tuple(secret for secret in all_ if secret)
+        of_models = (self.model_api_key, self.judge_api_key, self.reward_api_key)
+        keys = (key.get_secret_value() for key in of_models)
+        return tuple(secret for secret in (*self.github_tokens, self.github_app_key, *keys, unquote(index)) if secret)
 
     def redact(self, text: str) -> str:
         """`text` with every secret's exact value replaced, also as JSON would write it. Shorter ones than eight

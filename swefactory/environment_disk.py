@@ -79,7 +79,7 @@ def needed_now(db: Session) -> set[str]:
     """Environments of the subjects that jobs are at work on."""
     doing = select(Job.subject_id).where(Job.state == JobState.DOING)
     rollouts = doing.where(col(Job.stage).in_([StageName.ROLLOUT, StageName.GRADE]))
-    instances = doing.where(col(Job.stage).in_([StageName.ENVIRONMENT, StageName.VALIDATION]))
+    instances = doing.where(col(Job.stage).in_([StageName.ENVIRONMENT, StageName.VALIDATION, StageName.SCORE]))
     rolled = select(Rollout.task_instance_id).where(col(Rollout.id).in_(rollouts))
     found: set[str] = set()
     for serves in _SERVES:

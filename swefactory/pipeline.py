@@ -30,7 +30,7 @@ from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError
 from swefactory.interrupts import deferred, interruptible
 from swefactory.stage import Saved, Services, Stage
-from swefactory.stages import candidates, crawl, environments, grades, rollouts, validation
+from swefactory.stages import candidates, crawl, environments, grades, rollouts, scores, validation
 from swefactory.wiring import make_services
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ STAGES: Mapping[StageName, Stage[Any, Any]] = {
     stage.name: stage
     for stage in (
         crawl.STAGE, candidates.STAGE, environments.STAGE, validation.STAGE, rollouts.STAGE, grades.STAGE,
+        scores.STAGE,
     )
 }  # fmt: skip
 

@@ -520,6 +520,35 @@ class Agent(Protocol):
         ...
 
 
+# ---------------------------------------------------------------- critics
+
+
+@dataclass(frozen=True)
+class CriticQuestion:
+    """All that a critic may know of a rollout: no gold patch, no test_patch, no FAIL_TO_PASS, no verdict."""
+
+    instance_id: str
+    statement: str
+    model_patch: str
+
+
+@dataclass(frozen=True)
+class CriticAnswer:
+    """`score` is higher for the better; None when the answer could not be read, `detail` then says why."""
+
+    score: float | None
+    detail: Mapping[str, object] = field(default_factory=dict)
+    cost_usd: float = 0.0
+
+
+class Critic(Protocol):
+    """Says how good a patch is, from the problem and the patch alone."""
+
+    def score(self, question: CriticQuestion) -> CriticAnswer:
+        """Raises Transient when it may answer later, UsageError when its address, name or key must be mended."""
+        ...
+
+
 # ---------------------------------------------------------------- artifacts
 
 

@@ -13,9 +13,14 @@ from sqlmodel import Session
 from db.enums import SourceKind, StageName
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
-from swefactory.errors import Rejected
+from swefactory.errors import Rejected, UsageError
 from swefactory.journals import ForgetfulJournal, RolloutJournal
-from swefactory.protocols import Agent, AgentSpec, ArtifactStore, PullRequestSource, SandboxBackend
+from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, PullRequestSource, SandboxBackend
+
+
+def no_critic(name: str) -> Critic:
+    """For those who ask none."""
+    raise UsageError(f"no critic can be asked here, {name} was")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Services:
     agent: Callable[[AgentSpec], Agent]
     label: str = ""  # "<job>.<fence>" of the job in hand
     journals: Callable[[int, str], RolloutJournal] = lambda _rollout_id, _label: ForgetfulJournal()
+    critic: Callable[[str], Critic] = no_critic
 
 
 @dataclass(frozen=True)

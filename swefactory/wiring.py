@@ -11,7 +11,7 @@ from db.enums import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
-from swefactory.protocols import Agent, AgentSpec, KeepingBackend, PullRequestSource
+from swefactory.protocols import Agent, AgentSpec, Critic, KeepingBackend, PullRequestSource
 from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import Services
 
@@ -33,6 +33,7 @@ def make_services(settings: Settings, engine: Engine) -> Services:
         artifacts=LocalArtifacts(settings.artifacts_dir),
         agent=lambda spec: make_agent(spec, settings),
         journals=lambda rollout_id, label: SqlJournal(engine, rollout_id, label),
+        critic=lambda name: make_critic(name, settings),
     )
 
 
@@ -97,3 +98,10 @@ def make_agent(spec: AgentSpec, settings: Settings) -> Agent:
     from swefactory.agents.registry import make_agent as registered
 
     return registered(spec, settings)
+
+
+def make_critic(name: str, settings: Settings) -> Critic:
+    """The critic of this name; LiteLLM, too, is loaded only when it is asked for."""
+    from swefactory.agents.critics import make_critic as made
+
+    return made(name, settings)

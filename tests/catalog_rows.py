@@ -29,7 +29,7 @@ _KEYS = {  # how a row is named in place of its id
 }
 _SUBJECTS = {
     "crawl": "crawl", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
-    "rollout": "rollout", "grade": "rollout",
+    "rollout": "rollout", "grade": "rollout", "score": "task_instance",
 }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from db.models import (
     Rollout,
     RolloutAttempt,
     RolloutFlag,
+    RolloutScore,
     RolloutStep,
     TaskInstance,
     TestVerdict,
@@ -95,6 +96,7 @@ def engine(empty: Engine) -> Engine:
             added(db, RolloutAttempt(rollout_id=rollout, number=number, way=way))
             added(db, RolloutStep(rollout_id=rollout, attempt=number, number=1, cost_usd=0.5, tools=["terminal"]))
         added(db, RolloutFlag(rollout_id=rollout, kind=FlagKind.TEST_EDIT, event_number=3, excerpt="rm tests/a.py"))
+        added(db, RolloutScore(rollout_id=rollout, critic="judge:m", evidence_id=rollout, score=0.5))
     with session(empty) as db:
         for number, (change, after) in enumerate(
             [(Change.FAIL_TO_PASS, Stability.STABLE_PASS), (Change.UNSTABLE, Stability.ORDER_DEPENDENT)], 1

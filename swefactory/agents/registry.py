@@ -12,7 +12,7 @@ from swefactory.protocols import Agent, AgentSpec
 
 # Read by OpenHands and LiteLLM while they are imported. Without the first, LiteLLM fetches a price list from the
 # internet in a thread that races with its own imports; the others keep banners, telemetry and log handlers off.
-_BEFORE_IMPORT = {
+BEFORE_IMPORT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "OPENHANDS_SUPPRESS_BANNER": "1",
     "LOG_AUTO_CONFIG": "false",
@@ -41,7 +41,7 @@ def make_agent(spec: AgentSpec, settings: Settings) -> Agent:
 def _make_openhands(spec: AgentSpec, settings: Settings) -> Agent:
     if not spec.model:
         raise UsageError(f"agent {spec.name!r} names no model; add --model, as LiteLLM or your server names it")
-    os.environ.update(_BEFORE_IMPORT)
+    os.environ.update(BEFORE_IMPORT)
     for name in _NEVER:
         os.environ.pop(name, None)
     try:

@@ -11,6 +11,7 @@ from db.engine import session
 from db.enums import AgentKind
 from db.models import AgentConfig, Rollout, TaskInstance
 from swefactory import admin, agent_configs
+from swefactory.cli import choice
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.instance_choice import INSTANCES_HELP, chosen_instances
 from swefactory.cli.output import console, show, show_one
@@ -19,6 +20,9 @@ from swefactory.pass_rates import Band, Tries, bands, mean_pass_at_k
 from swefactory.protocols import AgentSpec
 
 app = typer.Typer(no_args_is_help=True, help="Rollouts: one agent run on one task instance.")
+app.command("score")(choice.score)
+app.command("best-of-n")(choice.best_of_n)
+app.command("choose")(choice.choose)
 
 MAX_TURNS = 100
 
