@@ -404,7 +404,13 @@ class Sandbox(Protocol):
         ...
 
     def shell_argv(self) -> list[str]:
-        """A host argv that starts an interactive bash inside, at CHECKOUT_DIR, on the caller's own pty."""
+        """A host argv that starts an interactive bash inside, at CHECKOUT_DIR, on the caller's own pty. Raises
+        InfrastructureError when none can begin any more."""
+        ...
+
+    def violation(self) -> str | None:
+        """Which limit what runs inside has broken, so that the sandbox is of no more use, in one sentence: its disk is
+        over, its processes or memory leave no room for another command. None: none; a fault has another cause."""
         ...
 
 

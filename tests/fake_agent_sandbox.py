@@ -33,6 +33,7 @@ class BubblewrapSandbox:
         self._inputs.mkdir(exist_ok=True)
         self.commands: list[Sequence[str]] = []
         self.is_broken = False
+        self.broken_limit: str | None = None
 
     def run(
         self,
@@ -66,6 +67,9 @@ class BubblewrapSandbox:
 
     def shell_argv(self) -> list[str]:
         return [*self._prefix(CHECKOUT_DIR), "setsid", "--ctty", "--wait", "bash", "--rcfile", "/opt/rc", "-i"]
+
+    def violation(self) -> str | None:
+        return self.broken_limit
 
     def _must(self, argv: Sequence[str], stdin: bytes = b"") -> bytes:
         result = self.run(argv, timeout_s=60, cwd="/", stdin=stdin)

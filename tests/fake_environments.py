@@ -127,6 +127,9 @@ class VenvSandbox:
     def shell_argv(self) -> list[str]:
         return ["bash"]
 
+    def violation(self) -> str | None:
+        return None
+
 
 class VenvBackend:
     """Virtual environments below `folder`, made by uv for the interpreter that runs the tests, or those given."""

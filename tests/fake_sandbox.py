@@ -100,6 +100,9 @@ class HostSandbox:
     def shell_argv(self) -> list[str]:
         return ["bash"]
 
+    def violation(self) -> str | None:
+        return None
+
 
 class HostBackend:
     """Sandboxes on the host. `environments` maps an environment's digest to a virtual environment's folder."""

@@ -792,6 +792,30 @@ print(reached("169.254.169.254", 80))
                 expect("by a run")
                 expect("imported")
 
+    def test_a_shell_that_fills_the_disk_ends_and_none_begins_any_more(self, opener: Opener) -> None:
+        with opener(SMALL) as sandbox:
+            assert sandbox.violation() is None
+            process, master = spawn(sandbox.shell_argv())
+            try:
+                fill = "for n in $(seq 20); do head -c 4000000 /dev/zero > /testbed/fill$n; done; sleep 100\n"
+                os.write(master, fill.encode())
+                ended = read_to_end(process, master)
+            finally:
+                process.kill()
+                os.close(master)
+            assert ended, "the shell outlived the limit"
+            assert f"disk limit of {SMALL.disk_bytes} bytes" in (sandbox.violation() or "")
+            with pytest.raises(InfrastructureError, match="disk limit"):
+                sandbox.shell_argv()
+
+    def test_processes_that_leave_no_room_are_a_violation(self, opener: Opener) -> None:
+        with opener(SMALL) as sandbox, terminal(sandbox.shell_argv()) as (send, _):
+            send("for n in $(seq 80); do sleep 100 & done 2>/dev/null; wait\n")
+            until = time.monotonic() + 60
+            while sandbox.violation() is None and time.monotonic() < until:
+                time.sleep(0.2)
+            assert f"limit of {SMALL.n_processes}" in (sandbox.violation() or "")
+
     def test_a_shell_and_its_children_end_with_the_sandbox(self, opener: Opener) -> None:
         with opener() as sandbox:
             process, master = spawn(sandbox.shell_argv())
@@ -826,6 +850,16 @@ def read_until(master: int, text: str, timeout_s: float = 20) -> str:
         except OSError:
             pytest.fail(f"the shell ended before {text!r} appeared, after {seen!r}")
     return seen
+
+
+def read_to_end(process: subprocess.Popen[bytes], master: int, timeout_s: float = 60) -> bool:
+    """Drains the terminal until the process has ended; False when it does not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([master], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):
+                os.read(master, 65536)
+    return process.poll() is not None
 
 
 @contextlib.contextmanager

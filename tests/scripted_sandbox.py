@@ -107,6 +107,9 @@ class _Sandbox:
     def shell_argv(self) -> list[str]:
         return []
 
+    def violation(self) -> str | None:
+        return None
+
 
 class ScriptedBackend(HostBackend):
     """Opens the sandbox of one script again and again."""

@@ -242,6 +242,14 @@ def test_a_broken_sandbox_is_not_the_models_fault(scene: Scene) -> None:
         scene.play([call("terminal", command="ls"), call("terminal", command="pwd"), finish()])
 
 
+def test_a_limit_that_the_agent_broke_ends_it_with_what_it_did_by_then(scene: Scene) -> None:
+    scene.sandbox.is_broken, scene.sandbox.broken_limit = True, "it wrote too much"
+    result = scene.play([call("terminal", command="ls"), call("terminal", command="pwd"), finish()])
+    assert (result.exit_status, result.exit_detail) == (ExitStatus.SANDBOX_VIOLATION, "it wrote too much")
+    assert result.n_turns == 1
+    assert b'"ls' in result.events
+
+
 # ---------------------------------------------------------------- secrets and isolation
 
 

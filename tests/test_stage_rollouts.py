@@ -468,6 +468,23 @@ def test_a_rollout_whose_worker_died_goes_on_where_it_was(world: World) -> None:
     assert "old mode 100644\nnew mode 100755" in (rollout.model_patch or "")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openhands.tools") is None, reason="OpenHands is absent")
+def test_a_rollout_that_fills_its_disk_is_a_violation_and_no_fault_of_ours(world: World) -> None:
+    fill = "for n in $(seq 40); do head -c 1000000 /dev/zero > fill$n; done; sleep 200"
+    with ScriptedModel([call("terminal", command=fill, timeout=250), finish()]) as model:
+        asked = world.services.settings.model_copy(
+            update={"model_url": model.url, "sandbox_disk_bytes": 16 * 2**20, "checkpoint_share": 1.0}
+        )
+        services = replace(world.services, settings=asked, agent=lambda spec: make_agent(spec, asked))
+        agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted", command_timeout_s=250)
+        rollout, saved = world.roll_out(agent, services)
+    assert rollout.exit_status is ExitStatus.SANDBOX_VIOLATION
+    assert "disk limit of 16777216 bytes" in rollout.exit_detail
+    assert (rollout.n_turns, saved) == (1, GRADE)
+    events = world.services.artifacts.get(rollout.trajectory_digest or "")
+    assert b"seq 40" in events, "what it did is kept"
+
+
 def test_a_checkpoint_that_cannot_be_put_back_makes_it_begin_anew_and_says_why(world: World) -> None:
     with session(world.engine) as db:
         admin.add_rollouts(db, NOP)

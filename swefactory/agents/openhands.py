@@ -35,6 +35,7 @@ from swefactory.agents.openhands_steps import StepRecorder
 from swefactory.agents.openhands_tools import BoundTools, bound
 from swefactory.agents.prompts import prompt_text
 from swefactory.config import Settings
+from swefactory.errors import InfrastructureError
 from swefactory.journals import Journal, NoJournal, Past
 from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
 
@@ -62,7 +63,7 @@ class OpenHandsAgent:
             try:
                 ending = self._run(conversation, problem, tools, recorder, journal.past)
                 if tools.failure is not None:
-                    raise tools.failure
+                    ending = _broken(sandbox, tools.failure)
                 return self._result(conversation, llm, ending, recorder)
             finally:
                 conversation.close()
@@ -134,7 +135,11 @@ class OpenHandsAgent:
         with clock:
             for n_told in range(MAX_CONTINUES + 1):
                 conversation.max_iteration_per_run = self._max_turns - recorder.n_turns
-                await asyncio.create_task(cast(Any, conversation).arun())
+                try:
+                    await asyncio.create_task(cast(Any, conversation).arun())
+                except asyncio.CancelledError:
+                    if not clock.rang:  # else our own interrupt, which older releases let through while they set up
+                        raise
                 if this_task.cancelling():  # Ctrl-C: arun() takes the cancellation for its own and swallows it
                     raise asyncio.CancelledError
                 if clock.rang or recorder.order or not _only_talked(conversation):
@@ -156,14 +161,13 @@ class OpenHandsAgent:
     ) -> AgentResult:
         totals = recorder.close()
         redact = self._settings.redact
-        events = "".join(f"{event.model_dump_json()}\n" for event in conversation.state.events)
         return AgentResult(
             exit_status=ending[0],
             exit_detail=redact(ending[1]),
             n_turns=recorder.n_turns,
             n_truncations=recorder.n_truncations,
             **asdict(totals),
-            events=redact(events).encode("utf-8", "replace"),
+            events="".join(f"{body}\n" for body in recorder.events).encode("utf-8", "replace"),
             messages=redact(_messages(conversation, llm)).encode("utf-8", "replace"),
         )
 
@@ -192,6 +196,13 @@ class _WallClock:
         self._tools.interrupt()
         self._conversation.interrupt()
         self._timer = asyncio.get_running_loop().call_later(1.0, self._ring)
+
+
+def _broken(sandbox: Sandbox, failure: InfrastructureError) -> _Ending:
+    """A sandbox fails its tools: by the agent's doing where it broke a limit, else the failure is raised."""
+    if why := sandbox.violation():
+        return ExitStatus.SANDBOX_VIOLATION, why
+    raise failure
 
 
 def _send(conversation: LocalConversation, text: str) -> None:

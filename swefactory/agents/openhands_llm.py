@@ -48,8 +48,20 @@ def make_llm(spec: AgentSpec, settings: Settings) -> LLM:
     }
     if settings.model_url:
         facts |= {"api_mode": "chat", "force_string_serializer": True}
-    facts |= _prices(spec, model)
-    return LLM(**(facts | dict(spec.parameters)))
+    facts |= _prices(spec, model) | dict(spec.parameters)
+    if "capability_overrides" not in LLM.model_fields:
+        facts = _around(facts, is_served_here=bool(settings.model_url))
+    return LLM(**facts)
+
+
+def _around(facts: dict[str, Any], *, is_served_here: bool) -> dict[str, Any]:
+    """For OpenHands before it knew of such overrides: what it would drop goes in the body it passes on as it is."""
+    facts = {name: value for name, value in facts.items() if name != "capability_overrides"}
+    if is_served_here:
+        dropped = {name: facts[name] for name in ("temperature", "top_p") if name in facts}
+        facts["litellm_extra_body"] = {**dropped, **facts.get("litellm_extra_body", {})}
+        facts.setdefault("reasoning_effort", None)
+    return facts
 
 
 def _model_name(model: str, url: str) -> str:

@@ -45,7 +45,7 @@ class StepRecorder:
         self._conversation: LocalConversation | None = None
         self._steps = list(journal.past.steps)
         self._n_past_steps = len(self._steps)
-        self._n_events = len(journal.past.events)
+        self.events = list(journal.past.events)  # as the journal has them: the conversation's own order may differ
         self._billed_usd = 0.0
         self._since = self._ends_at = time.monotonic()  # when the step before ended, and this one so far
         self._tools_s_before = 0.0
@@ -59,8 +59,9 @@ class StepRecorder:
         self._since = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        self._journal.event(self._n_events, self._redact(event.model_dump_json()))
-        self._n_events += 1
+        number, body = len(self.events), self._redact(event.model_dump_json())
+        self.events.append(body)
+        self._journal.event(number, body)
         self.n_truncations += isinstance(event, Condensation)
         self._take_new_answers()
         match event:
@@ -76,7 +77,7 @@ class StepRecorder:
         """When all calls of an answer are answered, nothing runs. A finished conversation needs no checkpoint."""
         step = self._steps[-1]
         if self._n_answered == len(step.tools) and not is_running and "finish" not in step.tools:
-            self._journal.rest(step.number, self._n_events)
+            self._journal.rest(step.number, len(self.events))
 
     @property
     def n_turns(self) -> int:
@@ -120,7 +121,7 @@ class StepRecorder:
             Step(
                 number=len(self._steps) + 1,
                 response_id=latency.response_id,
-                n_events=self._n_events,
+                n_events=len(self.events),
                 n_prompt_tokens=usage.prompt_tokens if usage else 0,
                 n_completion_tokens=usage.completion_tokens if usage else 0,
                 n_cached_tokens=usage.cache_read_tokens if usage else 0,
@@ -137,7 +138,7 @@ class StepRecorder:
         self._ends_at = time.monotonic()
         tools_s = self._tools.seconds - self._tools_s_before
         overhead_s = max(0.0, self._ends_at - self._since - step.model_s - tools_s)
-        self._steps[-1] = replace(step, n_events=self._n_events, tools_s=tools_s, overhead_s=overhead_s, **facts)  # type: ignore[arg-type]
+        self._steps[-1] = replace(step, n_events=len(self.events), tools_s=tools_s, overhead_s=overhead_s, **facts)  # type: ignore[arg-type]
         self._tell()
 
     def _tell(self) -> None:

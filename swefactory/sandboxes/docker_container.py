@@ -133,10 +133,31 @@ class DockerSandbox:
 
     def shell_argv(self) -> list[str]:
         """See Sandbox. The docker program alone is ours; what it starts inside ends with the container."""
+        if self.n_stops:
+            raise InfrastructureError(f"no shell begins in the sandbox {self.container_id[:12]}: {self._disk_said()}")
         host = ["--host", self.engine.host] if self.engine.host else []
         inside = [self.container_id, SUPERVISE, "0", "/bin/bash", "--norc", "--noprofile", "-i"]
         options = ["--user", USER, "--workdir", CHECKOUT_DIR, "--env", "TERM=xterm"]
         return ["docker", *host, "exec", "--interactive", "--tty", *options, *inside]
+
+    def violation(self) -> str | None:
+        """See Sandbox."""
+        if self.n_stops:
+            return self._disk_said()
+        with self.engine.faults("inspect a sandbox"):
+            state = self.engine.api.inspect_container(self.container_id)["State"]
+            if not state["Running"]:
+                said = (
+                    f"it needed more than the sandbox's {self.limits.memory_bytes} bytes of memory, and was ended whole"
+                )
+                return said if state.get("OOMKilled") else None
+            listed = self.engine.api.top(self.container_id, ps_args="-eLo pid,lwp")
+        if len(listed["Processes"] or ()) < self.limits.n_processes:
+            return None
+        return f"its processes fill the sandbox's limit of {self.limits.n_processes}"
+
+    def _disk_said(self) -> str:
+        return f"it wrote more than the sandbox's disk limit of {self.limits.disk_bytes} bytes"
 
     def _execute(
         self, argv: Sequence[str], timeout_s: float, env: Mapping[str, str], cwd: str, stdin: bytes, output_bytes: int

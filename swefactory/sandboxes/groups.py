@@ -40,6 +40,13 @@ class Group:
                     return int(fields.get("oom_kill", 0))
         return 0
 
+    def n_tasks(self) -> int:
+        """Processes and threads in it now; 0 where they are not counted."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                return int((folder / "pids.current").read_text())
+        return 0
+
     def remove(self, timeout_s: float = 5) -> None:
         """Kills what is in it and removes it. What cannot be removed is left for a sweep."""
         deadline = time.monotonic() + timeout_s

@@ -40,6 +40,7 @@ from swefactory.sandboxes.isolation import HOME_DIR, USER_ID, Isolated, Mount, N
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
+from swefactory.sandboxes.shell_guards import ShellGuard
 from swefactory.sandboxes.system_packages import require_packages
 from swefactory.sandboxes.user_network import none_because, write_resolver
 from swefactory.sandboxes.venv_store import VenvStore
@@ -155,7 +156,9 @@ class NamespaceBackend:
                 mounts, hidden = _mounts(folder, environment)
                 network: Network = "closed" if spec.is_online else "none"
                 wanted = Isolated((), mounts, spec.limits, hidden=hidden, group=group, network=network)
-                yield NamespaceSandbox(folder, wanted, who, tuple(folder / name for name in _WRITABLE))
+                writable = tuple(folder / name for name in _WRITABLE)
+                with ShellGuard(folder, writable, spec.limits).until_closed() as guard:
+                    yield NamespaceSandbox(folder, wanted, who, writable, guard)
         finally:
             _remove(folder, group)
 

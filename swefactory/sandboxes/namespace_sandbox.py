@@ -19,6 +19,7 @@ from swefactory.sandboxes.files_inside import (
 )
 from swefactory.sandboxes.isolated_commands import run_isolated
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan
+from swefactory.sandboxes.shell_guards import ShellGuard
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class NamespaceSandbox:
     wanted: Isolated
     who: Owner
     writable: tuple[Path, ...]
+    guard: ShellGuard
 
     def run(
         self,
@@ -56,10 +58,18 @@ class NamespaceSandbox:
 
     def shell_argv(self) -> list[str]:
         """See Sandbox. The shell's terminal is one of its own; it ends when the sandbox closes."""
+        self.guard.admit()
         argv = ("/usr/bin/setsid", "--ctty", "--wait", "/bin/bash", "--norc", "--noprofile", "-i")
         plan = self.folder / f"shell-{secrets.token_hex(4)}.json"
         command = replace(self.wanted, argv=argv, env={"TERM": "xterm"})
         return write_plan(plan, command, self.who, lock=self.folder / "shells.lock")
+
+    def violation(self) -> str | None:
+        """See Sandbox. Processes are counted where there is a control group."""
+        limits, group = self.wanted.limits, self.wanted.group
+        if group is not None and group.n_tasks() >= limits.n_processes:
+            return f"its processes fill the sandbox's limit of {limits.n_processes}"
+        return self.guard.violation()
 
     def _run(self, command: Isolated, timeout_s: float, stdin: bytes) -> CommandResult:
         return run_isolated(self.folder, command, self.who, timeout_s=timeout_s, watched=self.writable, stdin=stdin)

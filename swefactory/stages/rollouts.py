@@ -9,7 +9,7 @@ What becomes of a run that did not go to its end:
 
     submitted without a change            empty_patch, graded as unresolved
     turn, cost, token or time limit,      stored as such and graded: what the agent did by then may be right
-    stuck, sandbox_violation
+    stuck, sandbox_violation (it broke a limit of its sandbox, and that ended it)
     model_error, infrastructure_error,    stored with what there is, not graded: `resolved` stays empty and no rate
     cancelled                             counts it. Not retried by itself: each retry would cost as much again
     the sandbox fails                     the job fails and is retried
@@ -27,7 +27,7 @@ from swefactory.agent_checkouts import prepare
 from swefactory.agent_configs import spec_of
 from swefactory.cheat_flags import CheatFlag, flags
 from swefactory.checkpoints import Checkpointing, restore
-from swefactory.errors import Rejected
+from swefactory.errors import InfrastructureError, Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
 from swefactory.journals import RolloutJournal, StopOrder
 from swefactory.protocols import Agent, AgentResult, AgentSpec, ArtifactRef, Problem, Sandbox, SandboxSpec
@@ -123,7 +123,14 @@ def _run(
 ) -> tuple[AgentResult, TreeDiff]:
     kept = Checkpointing(journal, sandbox, tree_id, services.settings.checkpoint_share)
     result = agent.solve(problem, sandbox, kept)
-    return result, take(sandbox, tree_id)
+    try:
+        return result, take(sandbox, tree_id)
+    except InfrastructureError as error:
+        if not (why := sandbox.violation()):
+            raise
+        status = result.exit_status if result.exit_status in _NOT_GRADED else ExitStatus.SANDBOX_VIOLATION
+        diff = TreeDiff("", f"no diff could be taken: {error}")
+        return replace(result, exit_status=status, exit_detail=result.exit_detail or why), diff
 
 
 def _judged(result: AgentResult, diff: TreeDiff) -> AgentResult:
