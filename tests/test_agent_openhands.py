@@ -314,10 +314,19 @@ def test_the_shell_keeps_its_folder_and_its_variables(scene: Scene) -> None:
     assert seen[3].startswith("4\n")
 
 
+def written(path: str, body: str, then: str) -> str:
+    """A here-document and what follows it, on a line of its own where OpenHands takes that."""
+    from openhands.tools.terminal.utils import command
+
+    if hasattr(command, "needs_heredoc_completion_boundary"):
+        return f"cat > {path} <<'EOF'\n{body}EOF\n{then}"
+    return f"cat > {path} <<'EOF' && {then}\n{body}EOF"
+
+
 def test_commands_arrive_byte_by_byte(scene: Scene) -> None:
-    python = "cat > a.py <<'EOF'\nif True:\n\tx = 'ä$HOME`!'\n\tprint(\"\\t\" + x)\nEOF\ncat a.py"
+    python = written("a.py", "if True:\n\tx = 'ä$HOME`!'\n\tprint(\"\\t\" + x)\n", "cat a.py")
     long = "echo '" + "y" * 6000 + "' | wc -c"
-    many = "cat > many <<'EOF'\n" + "\n".join(f"line {n}\t!" for n in range(3000)) + "\nEOF\nmd5sum < many; wc -l many"
+    many = written("many", "".join(f"line {n}\t!\n" for n in range(3000)), "md5sum < many && wc -l many")
     seen = scene.shell(python, long, many, r"find . -name a.py -exec echo found {} \;", "echo make: echo")
     assert (scene.sandbox.checkout / "a.py").read_text() == "if True:\n\tx = 'ä$HOME`!'\n\tprint(\"\\t\" + x)\n"
     assert seen[0].startswith("if True:\n\tx")
