@@ -41,7 +41,7 @@ mutation: venv ## Mutation score of the same modules, some 20 minutes; fails bel
 OPENHANDS_ENV ?= $(or $(TMPDIR),/tmp)/swefactory-openhands
 openhands: venv ## Test the agent under openhands-ai's own pins, in an environment outside the repository
 	@$(BIN)/uv venv --quiet --allow-existing --python "$$(readlink -f $(BIN)/python)" $(OPENHANDS_ENV)
-	@$(BIN)/uv pip install --quiet --python $(OPENHANDS_ENV)/bin/python -e '.[openhands]' pytest hypothesis
+	@$(BIN)/uv pip install --quiet --python $(OPENHANDS_ENV)/bin/python -e '.[openhands]' pytest pytest-xdist hypothesis
 	@$(OPENHANDS_ENV)/bin/python -m pytest -o filterwarnings=default tests/test_agent_openhands.py \
 	  tests/test_model_faults.py $(ARGS)
 
