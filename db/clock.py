@@ -2,14 +2,22 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Interval, func
+from sqlalchemy import ColumnElement, Connection, Interval, func, literal_column
 
 from db.models import UtcDateTime
 
+_PADDED: ColumnElement[str] = literal_column("'%Y-%m-%d %H:%M:%f000'")
+
 
 def database_now(connection: Connection, plus_s: float = 0.0) -> ColumnElement[datetime]:
-    """The database's clock at the start of the statement; SQLite's milliseconds are padded to be compared as text."""
-    if connection.dialect.name == "sqlite":
-        return func.strftime("%Y-%m-%d %H:%M:%f000", "now", f"{plus_s:+.3f} seconds", type_=UtcDateTime())
+    """The database's clock at the start of the statement."""
+    return clock_of(connection.dialect.name, plus_s or None)
+
+
+def clock_of(dialect: str, plus_s: ColumnElement[float] | float | None = None) -> ColumnElement[datetime]:
+    """The same for statements that are built once; SQLite's milliseconds are padded to be compared as text."""
+    if dialect == "sqlite":
+        later = () if plus_s is None else (func.printf(literal_column("'%+.3f seconds'"), plus_s),)
+        return func.strftime(_PADDED, literal_column("'now'"), *later, type_=UtcDateTime())
     clock = func.statement_timestamp(type_=UtcDateTime())
-    return clock + func.make_interval(0, 0, 0, 0, 0, 0, plus_s, type_=Interval()) if plus_s else clock
+    return clock if plus_s is None else clock + func.make_interval(0, 0, 0, 0, 0, 0, plus_s, type_=Interval())

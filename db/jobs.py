@@ -18,16 +18,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Engine, Update, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Update, and_, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
+from db import claims
 from db.clock import database_now
 from db.engine import CatalogError, reading, told
 from db.enums import JobState, RejectReason, StageName
 from db.models import StageHold, UtcDateTime
-from db.turns import HOLD, JOB, ORDER, WAITING, C, claimable, expired, first_in_line, held, locked, next_turn
+from db.turns import HOLD, JOB, WAITING, C, first_in_line, held, next_turn
 
 OPEN = (JobState.TODO, JobState.QUEUED, JobState.DOING, JobState.FAILED)
 ENDED = (JobState.SUCCEEDED, JobState.REJECTED, JobState.DEAD, JobState.CANCELLED)
@@ -108,43 +108,16 @@ def claim(
     wanted = tuple(StageName) if stages is None else tuple(stages)
     for _ in range(_CLAIM_TRIES):
         with told(engine), engine.begin() as connection:
-            _bury(connection)
+            connection.execute(claims.bury(connection.dialect.name))
             found = [*first_in_line(connection, wanted), *before] if job_id is None else [job_id]
             if not found:
                 return None
-            if row := connection.execute(_take(connection, found, wanted, before, owner, lease_s)).one_or_none():
+            told_it = {"ids": found, "stages": wanted, "before": tuple(before), "owner": owner, "lease_s": lease_s}
+            if row := connection.execute(claims.take(connection.dialect.name), told_it).one_or_none():
                 return Claim(*row)
         if job_id is not None:
             return None
     return None  # others were quicker each time; there will be a next time
-
-
-def _take(
-    connection: Connection,
-    ids: Collection[int],
-    stages: Collection[StageName],
-    before: Collection[int],
-    owner: str,
-    lease_s: float,
-) -> ReturningUpdate[Any]:
-    """The claim itself, of the first of these jobs that nobody else is taking."""
-    held_stage = C.stage.in_(select(HOLD.c.stage))
-    open_here = and_(claimable(connection), C.stage.in_(stages), ~held_stage)
-    order = (C.priority.desc(), case((C.id.in_(tuple(before)), 0), else_=1), *ORDER)
-    chosen = select(C.id).where(C.id.in_(ids), open_here).order_by(*order).limit(1)
-    taken = update(JOB).where(C.id == locked(connection, chosen).scalar_subquery(), open_here)
-    values = {
-        "state": JobState.DOING,
-        "attempt": C.attempt + 1,
-        "fence": C.fence + 1,
-        "lease_owner": owner,
-        "lease_until": database_now(connection, lease_s),
-        "started_at": database_now(connection),
-        "finished_at": None,
-        "reason": None,
-    }
-    told_back = (C.id, C.stage, C.subject_id, C.attempt, C.max_attempts, C.fence, C.repository_id)
-    return taken.values(**values).returning(*told_back)
 
 
 def renew(engine: Engine, claim: Claim, lease_s: float) -> bool:
@@ -189,7 +162,7 @@ def dispatchable(
     """Marks due jobs and expired leases as queued, so many that no stage has more than its limit of hints out;
     returns (job_id, stage) for which a hint is to be sent. A hint unanswered for `hint_s` counts as lost."""
     with told(engine), engine.begin() as connection:
-        _bury(connection)
+        connection.execute(claims.bury(connection.dialect.name))
         return [pair for stage in limits for pair in _queue(connection, stage, limits[stage], hint_s)]
 
 
@@ -324,28 +297,14 @@ class Heartbeat:
                 return
 
 
-def _bury(connection: Connection) -> None:
-    """A lease that expired on the last attempt: the job kills its workers, so it is dead."""
-    lost = and_(expired(connection), C.attempt >= C.max_attempts)
-    chosen = locked(connection, select(C.id).where(lost))
-    message = literal("the worker ") + C.lease_owner + " was lost during the last attempt"
-    values = {"state": JobState.DEAD, "message": message, "finished_at": database_now(connection), "lease_until": None}
-    connection.execute(update(JOB).where(C.id.in_(chosen), lost).values(**values))
-
-
 def _queue(connection: Connection, stage: StageName, limit: int, hint_s: float) -> list[tuple[int, StageName]]:
-    """`lease_until` of a queued job is when its hint counts as lost."""
-    stale = or_(C.lease_until.is_(None), C.lease_until < database_now(connection))
-    out = select(func.count()).where(C.stage == stage, C.state == JobState.QUEUED, ~stale)
-    room = limit - connection.execute(out).scalar_one()
-    if room <= 0:
+    dialect = connection.dialect.name
+    room = limit - connection.execute(claims.n_hinted(dialect), {"stage": stage}).scalar_one()
+    if room <= 0 or not (found := first_in_line(connection, [stage], limit, lost_hints_only=True)):
         return []
-    found = first_in_line(connection, [stage], room, stale)
-    wanted = and_(C.id.in_(found), claimable(connection))
-    chosen = locked(connection, select(C.id).where(wanted).order_by(*ORDER).limit(room))
-    ids = connection.execute(chosen).scalars().all()  # first, for a plan may run a subquery with LIMIT twice
-    values = {"state": JobState.QUEUED, "lease_owner": "", "lease_until": database_now(connection, hint_s)}
-    connection.execute(update(JOB).where(C.id.in_(ids), wanted).values(**values))
+    chosen = connection.execute(claims.choose(dialect), {"ids": found, "n": room})
+    if ids := chosen.scalars().all():
+        connection.execute(claims.queue(dialect), {"ids": ids, "hint_s": hint_s})
     return [(job_id, stage) for job_id in ids]
 
 

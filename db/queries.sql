@@ -50,29 +50,15 @@ ORDER BY place, repository, id;
 
 -- name: rejections
 -- Why subjects were dropped, at which stage, most frequent first.
-WITH subject AS (
-    SELECT 'crawl' AS stage, crawl.id AS subject_id, crawl.repository_id FROM crawl
-    UNION ALL
-    SELECT 'candidate', pull_request.id, pull_request.repository_id FROM pull_request
-    UNION ALL
-    SELECT 'environment', task_instance.id, task_instance.repository_id FROM task_instance
-    UNION ALL
-    SELECT 'validation', task_instance.id, task_instance.repository_id FROM task_instance
-    UNION ALL
-    SELECT 'score', task_instance.id, task_instance.repository_id FROM task_instance
-    UNION ALL
-    SELECT stage.name, rollout.id, task_instance.repository_id
-    FROM rollout
-    JOIN task_instance ON task_instance.id = rollout.task_instance_id
-    CROSS JOIN (SELECT 'rollout' AS name UNION ALL SELECT 'grade') AS stage
+WITH dropped AS (
+    SELECT job.stage, job.reason, job.repository_id, count(*) AS n
+    FROM job WHERE job.state = 'rejected' GROUP BY job.stage, job.reason, job.repository_id
 )
-SELECT job.stage, job.reason, count(*) AS n, repository.name AS repository
-FROM job
-JOIN subject ON subject.stage = job.stage AND subject.subject_id = job.subject_id
-JOIN repository ON repository.id = subject.repository_id
-WHERE job.state = 'rejected' AND (CAST(:repository AS TEXT) IS NULL OR repository.name = :repository)
-GROUP BY job.stage, job.reason, repository.name
-ORDER BY n DESC, job.stage, job.reason, repository.name;
+SELECT dropped.stage, dropped.reason, dropped.n, repository.name AS repository
+FROM dropped
+JOIN repository ON repository.id = dropped.repository_id
+WHERE CAST(:repository AS TEXT) IS NULL OR repository.name = :repository
+ORDER BY dropped.n DESC, dropped.stage, dropped.reason, repository.name;
 
 -- name: rejected
 -- Each dropped subject with its reason in full.

@@ -6,12 +6,27 @@ requests delays another's ten by at most ten of its own. Each priority has a ban
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    Subquery,
+    Table,
+    and_,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlmodel import SQLModel
 
-from db.clock import database_now
+from db.clock import clock_of
 from db.enums import JobState, StageName
 
 WAITING = (JobState.TODO, JobState.FAILED)
@@ -36,26 +51,39 @@ def next_turn(connection: Connection, stage: StageName, repository_id: int | Non
 
 
 def first_in_line(
-    connection: Connection,
-    stages: Collection[StageName],
-    n: int = _LINE,
-    queued: ColumnElement[bool] | None = None,
+    connection: Connection, stages: Collection[StageName], n: int = _LINE, *, lost_hints_only: bool = False
 ) -> list[int]:
-    """The first `n` claimable jobs of each stage and state, held stages left out; among them are the first of all.
-    `queued` says which of the queued ones count, None: all do."""
-    conditions = {
-        JobState.TODO: _due(connection),
-        JobState.FAILED: _due(connection),
-        JobState.QUEUED: true() if queued is None else queued,
-        JobState.DOING: C.lease_until < database_now(connection),
-    }
+    """Claimable jobs of these stages, held ones left out; the first `n` of all are among them. `lost_hints_only` leaves
+    out the queued ones whose hint may still be answered."""
     wanted = set(stages) - set(held(connection))
+    if not wanted:
+        return []
+    lines = _lines(connection.dialect.name, tuple(sorted(wanted)), n, lost_hints_only)
+    return list(connection.execute(lines).scalars())
+
+
+@lru_cache(maxsize=256)  # building and compiling it anew would take several times what the database does
+def _lines(dialect: str, stages: tuple[StageName, ...], n: int, lost_hints_only: bool) -> CompoundSelect[Any]:
+    """One line for each stage and state of which there can be many, where the index gives the order, and one for
+    all stages' jobs in hand. Without a parameter, so that PostgreSQL keeps its plan."""
+    due, now = C.not_before <= clock_of(dialect), clock_of(dialect)
     lines = [
-        select(C.id).where(C.stage == stage, C.state == state, condition).order_by(*ORDER).limit(n).subquery()
-        for stage in sorted(wanted)
-        for state, condition in conditions.items()
+        _line(and_(C.stage == word(stage), C.state == word(state), due), n) for stage in stages for state in WAITING
     ]
-    return list(connection.execute(union_all(*(select(line.c.id) for line in lines))).scalars()) if lines else []
+    here = C.stage.in_([word(stage) for stage in stages])
+    hinted = lost_hint(dialect) if lost_hints_only else true()
+    lines += [_line(and_(here, C.state == word(JobState.QUEUED), hinted), n)]
+    lines += [_line(and_(here, C.state == word(JobState.DOING), C.lease_until < now), n)]
+    return union_all(*(select(line.c.id) for line in lines))
+
+
+def _line(condition: ColumnElement[bool], n: int) -> Subquery:
+    return select(C.id).where(condition).order_by(*ORDER).limit(literal_column(str(n))).subquery()
+
+
+def word(value: StageName | JobState) -> ColumnElement[Any]:
+    """Written into the statement: a parameter for each would cost more than the search."""
+    return literal_column(f"'{value}'")
 
 
 def held(connection: Connection) -> list[StageName]:
@@ -63,21 +91,23 @@ def held(connection: Connection) -> list[StageName]:
     return list(connection.execute(select(HOLD.c.stage)).scalars())
 
 
-def expired(connection: Connection) -> ColumnElement[bool]:
+def lost_hint(dialect: str) -> ColumnElement[bool]:
+    """Of a queued job: nobody has answered its hint in time. Its `lease_until` says until when."""
+    return or_(C.lease_until.is_(None), C.lease_until < clock_of(dialect))
+
+
+def expired(dialect: str) -> ColumnElement[bool]:
     """Being done, by nobody any more. The stages are named for the index's sake."""
-    return and_(C.stage.in_(tuple(StageName)), C.state == JobState.DOING, C.lease_until < database_now(connection))
+    every = C.stage.in_([word(stage) for stage in StageName])
+    return and_(every, C.state == word(JobState.DOING), C.lease_until < clock_of(dialect))
 
 
-def claimable(connection: Connection) -> ColumnElement[bool]:
+def claimable(dialect: str) -> ColumnElement[bool]:
     """Of one job; to find some, see `first_in_line`."""
-    waiting = and_(C.state.in_(WAITING), _due(connection))
-    return or_(waiting, C.state == JobState.QUEUED, expired(connection))
+    waiting = and_(C.state.in_([word(state) for state in WAITING]), C.not_before <= clock_of(dialect))
+    return or_(waiting, C.state == word(JobState.QUEUED), expired(dialect))
 
 
-def locked(connection: Connection, chosen: Select[Any]) -> Select[Any]:
+def locked(dialect: str, chosen: Select[Any]) -> Select[Any]:
     """Rows another transaction holds are passed over; SQLite has one writer at a time and needs nothing."""
-    return chosen.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else chosen
-
-
-def _due(connection: Connection) -> ColumnElement[bool]:
-    return C.not_before <= database_now(connection)
+    return chosen.with_for_update(skip_locked=True) if dialect == "postgresql" else chosen

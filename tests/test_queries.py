@@ -155,9 +155,11 @@ def test_rates_leave_out_what_says_nothing_of_the_agent(engine: Engine) -> None:
     ]
 
 
-def end_a_job(engine: Engine, stage: StageName, subject_id: int, reason: RejectReason | None) -> None:
+def end_a_job(
+    engine: Engine, stage: StageName, subject_id: int, reason: RejectReason | None, repository_id: int = 1
+) -> None:
     with session(engine) as db:
-        jobs.enqueue(db, stage, subject_id, max_attempts=1)
+        jobs.enqueue(db, stage, subject_id, repository_id=repository_id, max_attempts=1)
     claim = jobs.claim(engine, "worker:1", lease_s=60)
     assert claim is not None
     if reason is None:
@@ -220,7 +222,7 @@ def test_rejections_name_stage_reason_and_repository(engine: Engine) -> None:
     end_a_job(engine, StageName.CANDIDATE, 2, RejectReason.DOCS_ONLY)
     end_a_job(engine, StageName.CANDIDATE, 3, RejectReason.DOCS_ONLY)
     end_a_job(engine, StageName.ENVIRONMENT, 2, RejectReason.BUILD_FAILED)
-    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND)
+    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND, repository_id=2)
     end_a_job(engine, StageName.GRADE, 1, RejectReason.PATCH_DOES_NOT_APPLY)
     assert rows(engine, "rejections") == [
         ("candidate", "docs_only", 2, "pallets/click"),
@@ -231,7 +233,7 @@ def test_rejections_name_stage_reason_and_repository(engine: Engine) -> None:
 
 
 def test_each_rejected_subject_is_named_with_its_reason(engine: Engine) -> None:
-    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND)
+    end_a_job(engine, StageName.CRAWL, 2, RejectReason.REPOSITORY_NOT_FOUND, repository_id=2)
     end_a_job(engine, StageName.ENVIRONMENT, 2, RejectReason.BUILD_FAILED)
     end_a_job(engine, StageName.GRADE, 1, RejectReason.PATCH_DOES_NOT_APPLY)
     assert rows(engine, "rejected") == [

@@ -118,8 +118,8 @@ def _facts(i: int) -> dict[str, object]:
 def _job(ids: Sequence[int | None], i: int) -> dict[str, object]:
     state = {0: JobState.TODO, 1: JobState.SUCCEEDED}.get(i % 10, JobState.REJECTED)
     reason = RejectReason.NO_LINKED_ISSUE if state is JobState.REJECTED else None
-    job = Job(id=i, stage=StageName.CANDIDATE, subject_id=i, state=state, reason=reason, not_before=_DAY_ZERO)
-    return _row(job)
+    what = {"stage": StageName.CANDIDATE, "subject_id": i, "repository_id": _repository(ids, i)}
+    return _row(Job(id=i, **what, state=state, reason=reason, turn=i, not_before=_DAY_ZERO))
 
 
 def _row(made: SQLModel) -> dict[str, object]:
