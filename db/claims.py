@@ -7,14 +7,14 @@ What changes from call to call is a parameter; they are named in each docstring.
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Float, Select, Update, and_, bindparam, case, func, literal, select, update
+from sqlalchemy import BindParameter, Float, Select, Update, and_, bindparam, case, func, literal, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.clock import clock_of
 from db.enums import JobState
 from db.turns import HOLD, JOB, ORDER, C, claimable, expired, locked, lost_hint, word
 
-_IDS = bindparam("ids", expanding=True)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
 @lru_cache

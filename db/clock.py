@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Interval, func, literal_column
+from sqlalchemy import ColumnElement, Connection, Float, Interval, cast, extract, func, literal_column
 
 from db.models import UtcDateTime
 
@@ -21,3 +21,12 @@ def clock_of(dialect: str, plus_s: ColumnElement[float] | float | None = None) -
         return func.strftime(_PADDED, literal_column("'now'"), *later, type_=UtcDateTime())
     clock = func.statement_timestamp(type_=UtcDateTime())
     return clock if plus_s is None else clock + func.make_interval(0, 0, 0, 0, 0, 0, plus_s, type_=Interval())
+
+
+def seconds_between(
+    dialect: str, begun: ColumnElement[datetime], ended: ColumnElement[datetime]
+) -> ColumnElement[float]:
+    """How long it took, to the millisecond on SQLite."""
+    if dialect == "sqlite":
+        return (func.julianday(ended, type_=Float()) - func.julianday(begun, type_=Float())) * 86_400.0
+    return cast(extract("epoch", ended - begun), Float())

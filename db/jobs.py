@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from db import claims
-from db.clock import database_now
+from db.clock import database_now, seconds_between
 from db.engine import CatalogError, reading, told
 from db.enums import JobState, RejectReason, StageName
 from db.models import StageHold, UtcDateTime
@@ -211,6 +211,25 @@ def ages(engine: Engine) -> dict[tuple[StageName, str], float]:
             for stage, oldest, now in connection.execute(rows.group_by(C.stage)):
                 found[stage, name] = max(0.0, (now - oldest).total_seconds())
     return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What jobs of a stage took until their verdict: how many, seconds of the last attempt, attempts, on average."""
+
+    n: int
+    seconds: float
+    attempts: float
+
+
+def costs(engine: Engine) -> dict[StageName, Cost]:
+    """Measured from the jobs that succeeded or were rejected; no entry for a stage without any."""
+    with told(engine), reading(engine).connect() as connection:
+        took = seconds_between(connection.dialect.name, C.started_at, C.finished_at)
+        ended = (C.stage.in_(tuple(StageName)), C.state.in_((JobState.SUCCEEDED, JobState.REJECTED)))
+        means = (func.count(), func.avg(took), func.avg(C.attempt * 1.0))
+        rows = connection.execute(select(C.stage, *means).where(*ended, C.started_at.is_not(None)).group_by(C.stage))
+        return {stage: Cost(n, float(seconds or 0.0), float(tries)) for stage, n, seconds, tries in rows}
 
 
 def unfinished(engine: Engine) -> int:

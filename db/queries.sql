@@ -274,6 +274,26 @@ SELECT 'model_cost_usd', agent_config.model, '', sum(rollout.cost_usd)
 FROM rollout JOIN agent_config ON agent_config.id = rollout.agent_config_id WHERE agent_config.model <> '' GROUP BY 2
 ORDER BY 1, 2, 3;
 
+-- name: sizes
+-- What `swefactory sizing` counts: how many there are of each kind, and the bytes they take.
+WITH size AS (
+    SELECT 'repositories' AS what, count(*) AS n, CAST(0 AS FLOAT) AS bytes FROM repository
+    UNION ALL
+    SELECT 'pull_requests_examined', coalesce(sum(crawl.n_examined), 0), 0 FROM crawl
+    UNION ALL
+    SELECT 'candidates', count(*), 0 FROM task_instance
+    UNION ALL
+    SELECT 'instances', count(*), 0 FROM task_instance WHERE task_instance.status = 'validated'
+    UNION ALL
+    SELECT 'rollouts', count(*), 0 FROM rollout WHERE rollout.finished_at IS NOT NULL
+    UNION ALL
+    SELECT 'environments', count(*), coalesce(sum(environment_build.unique_bytes), 0)
+    FROM environment_build WHERE environment_build.unique_bytes > 0
+    UNION ALL
+    SELECT 'artifacts', count(*), coalesce(sum(artifact.size_bytes), 0) FROM artifact
+)
+SELECT what, n, bytes FROM size WHERE n > 0 ORDER BY what;
+
 -- name: waiting
 -- Jobs that have not ended, soonest first: the time before which they are not tried, who works on them, why they wait.
 SELECT

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
 
     sandbox: str = Field(default="namespace", pattern="^(namespace|docker)$")
     docker_host: str = Field(default="", description="engine address; empty: the docker SDK's own default")
+    launcher_url: str = Field(
+        default="", pattern="^(http://|$)", description="docker through `swefactory launcher` there, not a socket here"
+    )
+    launcher_token: SecretStr = Field(default=SecretStr(""), description="what the launcher and its users share")
     docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")
     interpreters: str = Field(default="", description="more folders that hold Python interpreters, ':'-separated")
 
@@ -103,6 +107,7 @@ class Settings(BaseSettings):
     checkpoint_share: float = Field(default=0.1, gt=0, le=1, description="of a rollout's time, for checkpoints")
     lease_s: float = Field(default=60, gt=1)
     max_attempts: int = Field(default=3, ge=1)
+    die_at: str = Field(default="", description="for tests: STAGE:STEP at which a process ends as by kill -9")
 
     dispatch_interval_s: float = Field(default=2, gt=0, description="cluster: how often due jobs are looked for")
     n_hints: int = Field(default=32, ge=1, description="cluster: hints per stage that may wait in its queue")
@@ -151,8 +156,8 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
         index = urlsplit(self.index_url.get_secret_value()).password or ""
-        of_models = (self.model_api_key, self.judge_api_key, self.reward_api_key)
-        keys = (key.get_secret_value() for key in of_models)
+        others = (self.model_api_key, self.judge_api_key, self.reward_api_key, self.launcher_token)
+        keys = (key.get_secret_value() for key in others)
         return tuple(secret for secret in (*self.github_tokens, self.github_app_key, *keys, unquote(index)) if secret)
 
     def redact(self, text: str) -> str:

@@ -77,7 +77,9 @@ def make_sandboxes(settings: Settings) -> KeepingBackend:
 def make_docker(settings: Settings) -> "DockerBackend":
     """The docker sandbox, whatever `settings.sandbox` names."""
     from swefactory.sandboxes.docker import DockerBackend
+    from swefactory.sandboxes.docker_launched import Launcher
 
+    token = settings.launcher_token.get_secret_value()
     return DockerBackend(
         settings.cache_dir,
         docker_host=settings.docker_host,
@@ -86,6 +88,7 @@ def make_docker(settings: Settings) -> "DockerBackend":
         extra_interpreter_folders=_interpreter_folders(settings),
         disk_budget_bytes=settings.disk_budget,
         registry=settings.image_registry,
+        launcher=Launcher(settings.launcher_url.rstrip("/"), token) if settings.launcher_url else None,
     )
 
 

@@ -132,7 +132,7 @@ def test_shared_memory_is_bounded_and_its_own() -> None:
 
 
 def test_nothing_of_the_host_is_mounted() -> None:
-    named = {*host_config(LIMITS), *create_parameters(SPEC, "image", "home")}
+    named = {*host_config(LIMITS), *create_parameters(SPEC.label, "image", "home")}
     assert not named & {"binds", "mounts", "volumes", "volumes_from", "devices", "device_requests", "tmpfs"}
 
 
@@ -145,7 +145,7 @@ def test_the_disk_is_bounded_by_the_engine_where_it_can() -> None:
 
 
 def test_the_other_parameters_are_exactly_these() -> None:
-    parameters = create_parameters(SPEC, "swefactory/env:0", "home-0")
+    parameters = create_parameters(SPEC.label, "swefactory/env:0", "home-0")
     environment = parameters.pop("environment")
     assert parameters == {
         "image": "swefactory/env:0",

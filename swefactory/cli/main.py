@@ -23,11 +23,13 @@ from swefactory.cli import (
     importing,
     instance,
     job,
+    launcher,
     metrics,
     query,
     repo,
     rollout,
     run,
+    sizing,
     stage,
 )
 from swefactory.cli.output import console, errors
@@ -64,6 +66,8 @@ app.command("run")(run.run)
 app.command("status")(run.status)
 app.command("query")(query.query)
 app.command("metrics")(metrics.metrics)
+app.command("sizing")(sizing.sizing)
+app.command("launcher")(launcher.launcher)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 

@@ -28,6 +28,7 @@ from swefactory.sandboxes.docker_container import (
 )
 from swefactory.sandboxes.docker_engine import LABEL, Engine
 from swefactory.sandboxes.docker_images import DockerImages, own_interpreters, remove_stale_contexts
+from swefactory.sandboxes.docker_launched import LaunchedEngine, Launcher
 from swefactory.sandboxes.docker_store import HOME_LABEL, DockerStore
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
@@ -52,9 +53,10 @@ class DockerBackend:
         pins: ImagePins | None = None,
         disk_budget_bytes: int = 0,
         registry: str = "",
+        launcher: Launcher | None = None,
     ) -> None:
         folder = cache_dir.resolve()
-        self.engine = Engine(docker_host)
+        self.engine = LaunchedEngine(launcher, folder / "docker") if launcher else Engine(docker_host)
         self.home = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
         self._folder = folder / "docker"
         self._extra_folders = tuple(extra_interpreter_folders)
@@ -190,7 +192,7 @@ class DockerBackend:
         import docker
 
         api = self.engine.api
-        parameters = create_parameters(spec, image, self.home)
+        parameters = create_parameters(spec.label, image, self.home)
         with self.engine.faults(f"create a sandbox from {image}"):
             while True:
                 bounds = host_config(spec.limits, storage_quota=self._has_quota, is_online=spec.is_online)

@@ -80,7 +80,7 @@ def host_config(limits: Limits, *, storage_quota: bool = False, is_online: bool 
     return settings
 
 
-def create_parameters(spec: SandboxSpec, image: str, home: str) -> dict[str, Any]:
+def create_parameters(label: str, image: str, home: str) -> dict[str, Any]:
     """The other parameters of the SDK's `create_container`."""
     return {
         "image": image,
@@ -89,7 +89,7 @@ def create_parameters(spec: SandboxSpec, image: str, home: str) -> dict[str, Any
         "working_dir": CHECKOUT_DIR,
         "hostname": "sandbox",
         "environment": dict(ENVIRONMENT),
-        "labels": {LABEL: "1", JOB_LABEL: spec.label, HOME_LABEL: home},
+        "labels": {LABEL: "1", JOB_LABEL: label, HOME_LABEL: home},
         "stop_timeout": 2,
         "use_config_proxy": False,
     }
@@ -135,10 +135,9 @@ class DockerSandbox:
         """See Sandbox. The docker program alone is ours; what it starts inside ends with the container."""
         if self.n_stops:
             raise InfrastructureError(f"no shell begins in the sandbox {self.container_id[:12]}: {self._disk_said()}")
-        host = ["--host", self.engine.host] if self.engine.host else []
         inside = [self.container_id, SUPERVISE, "0", "/bin/bash", "--norc", "--noprofile", "-i"]
         options = ["--user", USER, "--workdir", CHECKOUT_DIR, "--env", "TERM=xterm"]
-        return ["docker", *host, "exec", "--interactive", "--tty", *options, *inside]
+        return [*self.engine.program(), "exec", "--interactive", "--tty", *options, *inside]
 
     def violation(self) -> str | None:
         """See Sandbox."""

@@ -77,6 +77,10 @@ class Engine:
         """The SDK's low-level client; its functions have no types."""
         return self.client.api
 
+    def program(self) -> list[str]:
+        """The docker program, told which engine."""
+        return ["docker", *(["--host", self.host] if self.host else [])]
+
     @property
     def is_local(self) -> bool:
         """Whether the engine runs on this machine, as far as its address tells."""

@@ -1,0 +1,38 @@
+"""compose.yaml as it is written: who reaches docker's socket, and what every service of ours must have."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_FILE = Path(__file__).parent.parent / "compose.yaml"
+_SOCKET = "docker.sock"
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(_FILE.read_text())["services"]
+    return found
+
+
+def test_the_launcher_alone_reaches_dockers_socket_and_shares_nothing_else_with_this_machine() -> None:
+    binds = {name: [v for v in service.get("volumes", ()) if v.startswith(("/", "."))]
+             for name, service in services().items()}  # fmt: skip
+    assert {name for name, found in binds.items() if found} == {"launcher"}
+    assert all(_SOCKET in bind for bind in binds["launcher"])
+    assert services()["launcher"]["networks"] == ["inside"]
+
+
+def test_who_opens_sandboxes_does_so_through_the_launcher() -> None:
+    for name in ("environment", "validation", "rollout"):
+        service = services()[name]
+        assert service["environment"]["SWEFACTORY_LAUNCHER_URL"] == "http://launcher:2390"
+        assert service["secrets"] == services()["launcher"]["secrets"]
+        assert "SWEFACTORY_GITHUB_TOKEN" not in service["environment"]
+
+
+def test_no_service_is_privileged_and_ours_have_no_capability() -> None:
+    for name, service in services().items():
+        assert "privileged" not in service, name
+        assert service.get("network_mode") is None, name
+        if service["image"] == "swefactory/worker":
+            assert service["cap_drop"] == ["ALL"], name
