@@ -43,6 +43,8 @@ STAGES: Mapping[StageName, Stage[Any, Any]] = {
     )
 }  # fmt: skip
 
+# Between any two of these a process may die; `die_at` makes it so, and tests try them all.
+STEPS = ("claimed", "loaded", "worked", "saved", "ended", "followed", "committed")
 _POLL_S = 0.5
 _MENDING_S = 300.0
 MENDABLE = (UsageError, SandboxUnavailable)  # wrong token, no namespaces: every further job would meet it too
@@ -117,21 +119,37 @@ def run_claimed(
 
 
 def _work(stage: Stage[Any, Any], claim: jobs.Claim, engine: Engine, services: Services) -> JobState:
+    settings = services.settings
+    _step("claimed", claim, settings)
     with session(engine) as db:
         subject = stage.load(db, claim.subject_id)
+    _step("loaded", claim, settings)
     try:
         with interruptible():
             output = stage.work(services, subject)
     except Rejected as verdict:
         output = verdict
+    _step("worked", claim, settings)
     with session(engine) as db:
         saved = stage.save(db, claim.subject_id, output)
+        _step("saved", claim, settings, db)
         if saved.rejected:
             jobs.reject(db, claim, saved.rejected.reason, saved.rejected.detail)
         else:
             jobs.succeed(db, claim)
-        _enqueue(db, saved, services.settings, claim.repository_id)
+        _step("ended", claim, settings)
+        _enqueue(db, saved, settings, claim.repository_id)
+        _step("followed", claim, settings)
+    _step("committed", claim, settings)
     return JobState.REJECTED if saved.rejected else JobState.SUCCEEDED
+
+
+def _step(step: str, claim: jobs.Claim, settings: Settings, db: Session | None = None) -> None:
+    """Where this process dies when it was told so; the rows of `db` have reached the database then."""
+    if settings.die_at and settings.die_at == f"{claim.stage}:{step}":
+        if db is not None:
+            db.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _enqueue(db: Session, saved: Saved, settings: Settings, repository_id: int | None) -> None:
