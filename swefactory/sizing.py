@@ -106,7 +106,7 @@ def _jobs_of(stage: StageName, measured: Measured, funnel: Funnel) -> tuple[floa
             return (1 + examined / _PAGE if examined else None), funnel.repositories
         case StageName.CANDIDATE | StageName.ENVIRONMENT | StageName.VALIDATION:
             return measured.each(f"{stage.value} jobs", "candidates"), funnel.candidates
-        case StageName.ROLLOUT | StageName.GRADE:
+        case StageName.ROLLOUT | StageName.GRADE | StageName.SCORE:
             return measured.each(f"{stage.value} jobs", "rollouts"), funnel.trajectories
 
 

@@ -87,7 +87,7 @@ ROUTES = (
     _route("POST", rf"{_CONTAINER}/restart", "container", t=_NUMBER),
     _route("POST", rf"{_CONTAINER}/kill", "container", signal=r"[A-Z0-9]+"),
     _route("DELETE", _CONTAINER, "container", v=_FLAG, link=_NO, force=_FLAG),
-    _route("GET", rf"{_CONTAINER}/top", "container", ps_args=r"-eo pid,ppid,args"),
+    _route("GET", rf"{_CONTAINER}/top", "container", ps_args=r"-eo pid,ppid,args|-eLo pid,lwp"),
     _route("PUT", rf"{_CONTAINER}/archive", "container", "tar", path=r"/"),
     _route("POST", rf"{_CONTAINER}/exec", "container", "exec"),
     _route("POST", rf"{_EXEC}/start", "exec", "start"),
