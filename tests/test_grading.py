@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.enums import Outcome, RejectReason
-from swefactory.grading import RunSummary, Standing, grade, is_hopeless, judge, standing
+from swefactory.grading import RunSummary, Standing, grade, held_to, is_hopeless, judge, standing
 
 PASSED, FAILED, ERROR, SKIPPED, XFAILED, XPASSED = (
     Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SKIPPED, Outcome.XFAILED, Outcome.XPASSED,
@@ -135,6 +135,28 @@ def test_the_fix_that_differs_from_run_to_run_is_named_and_what_differed_before_
 def test_what_differs_from_run_to_run_but_is_no_fix_does_not_hide_that_nothing_was_fixed() -> None:
     before, after = [run(a=FAILED, b=PASSED), run(a=FAILED, b=SKIPPED)], [run(a=FAILED, b=PASSED)] * 2
     assert judge(before, after).reason is RejectReason.NO_FAIL_TO_PASS
+
+
+def test_a_published_instance_keeps_its_own_lists_as_far_as_the_runs_confirm_them() -> None:
+    before = run(fixed=FAILED, other=FAILED, kept=PASSED, more=PASSED)
+    after = run(fixed=PASSED, other=PASSED, kept=PASSED, more=PASSED)
+    report = held_to(judge([before] * 2, [after] * 2), ["fixed"], ["kept", "renamed"])
+    assert (report.reason, report.fail_to_pass, report.pass_to_pass) == (None, ("fixed",), ("kept",))
+
+
+def test_a_published_fail_to_pass_that_the_runs_do_not_confirm_rejects_the_instance_and_is_named() -> None:
+    before, after = run(fixed=FAILED, kept=PASSED), run(fixed=PASSED, kept=PASSED)
+    report = held_to(judge([before] * 2, [after] * 2), ["fixed", "kept", "gone"], [])
+    assert report.reason is RejectReason.PUBLISHED_TESTS_DIFFER
+    assert "gone" in report.detail
+    assert "kept" in report.detail
+    assert "fixed" not in report.detail
+
+
+def test_what_is_rejected_anyway_keeps_its_reason_whatever_was_published() -> None:
+    report = judge([run(kept=PASSED)] * 2, [run(kept=PASSED)] * 2)
+    assert held_to(report, ["gone"], []) is report
+    assert report.reason is RejectReason.TESTS_PASS_BEFORE
 
 
 def test_a_verdict_without_runs_is_refused() -> None:
