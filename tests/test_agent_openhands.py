@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from db.enums import AgentKind, ExitStatus
 from swefactory.agents.registry import make_agent
@@ -314,11 +316,15 @@ def test_the_shell_keeps_its_folder_and_its_variables(scene: Scene) -> None:
     assert seen[3].startswith("4\n")
 
 
+def is_old_core() -> bool:
+    """The core that openhands-ai pins. It refuses a line after a here-document, shows a command that ends in backslash
+    and semicolon before its output, and does not take refusals without end for a loop."""
+    return Version(version("openhands-tools")) < Version("1.58")
+
+
 def written(path: str, body: str, then: str) -> str:
     """A here-document and what follows it, on a line of its own where OpenHands takes that."""
-    from openhands.tools.terminal.utils import command
-
-    if hasattr(command, "needs_heredoc_completion_boundary"):
+    if not is_old_core():
         return f"cat > {path} <<'EOF'\n{body}EOF\n{then}"
     return f"cat > {path} <<'EOF' && {then}\n{body}EOF"
 
@@ -327,12 +333,13 @@ def test_commands_arrive_byte_by_byte(scene: Scene) -> None:
     python = written("a.py", "if True:\n\tx = 'ä$HOME`!'\n\tprint(\"\\t\" + x)\n", "cat a.py")
     long = "echo '" + "y" * 6000 + "' | wc -c"
     many = written("many", "".join(f"line {n}\t!\n" for n in range(3000)), "md5sum < many && wc -l many")
-    seen = scene.shell(python, long, many, r"find . -name a.py -exec echo found {} \;", "echo make: echo")
+    find = r"find . -name a.py -exec echo found {} \;"
+    seen = scene.shell(python, long, many, find, "echo make: echo")
     assert (scene.sandbox.checkout / "a.py").read_text() == "if True:\n\tx = 'ä$HOME`!'\n\tprint(\"\\t\" + x)\n"
     assert seen[0].startswith("if True:\n\tx")
     assert seen[1].startswith("6001\n")
     assert "3000 many" in seen[2]
-    assert seen[3].startswith("found ./a.py\n")
+    assert seen[3].removeprefix(f"{find}\n" if is_old_core() else "").startswith("found ./a.py\n")
     assert seen[4].startswith("make: echo\n")
 
 
