@@ -7,7 +7,7 @@ RUN apt-get -q update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/swefactory
 COPY requirements.lock .
-RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes -r requirements.lock
+RUN --mount=type=cache,target=/var/cache/pip PIP_CACHE_DIR=/var/cache/pip pip install --require-hashes -r requirements.lock
 COPY swefactory swefactory
 COPY workers workers
 COPY db db

@@ -1,5 +1,6 @@
 """Critics over the wire: what they are told, what they may answer, and what becomes of each fault."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ from swefactory.config import Settings
 from swefactory.errors import Transient, UsageError
 from swefactory.protocols import CriticAnswer, CriticQuestion
 from tests.scripted_model import Reply, ScriptedModel, fault, say
+
+
+def require_litellm() -> None:
+    """Without importing it: it must find the settings that the product makes first, else it fetches a price list."""
+    if importlib.util.find_spec("litellm") is None:
+        pytest.skip("LiteLLM is absent: pip install 'swefactory[agent]'")
+
 
 KEY = "sk-planted-critic-0123456789"
 QUESTION = CriticQuestion("o__r-1", "add subtracts", "diff --git a/calc.py b/calc.py\n+    return a + b\n")
@@ -24,7 +32,7 @@ def ask(name: str, replies: list[Reply], home: Path) -> tuple[CriticAnswer, Scri
 
 
 def test_a_judge_is_told_issue_and_patch_and_its_percentage_is_a_share(tmp_path: Path) -> None:
-    pytest.importorskip("litellm")
+    require_litellm()
     said = 'Let me see {x}. {"score": 5}\n```json\n{"reason": "it adds, ' + KEY + '", "score": 80}\n```'
     answer, model = ask("judge:tiny", [say(said)], tmp_path)
     assert (answer.score, answer.detail["reason"]) == (0.8, "it adds, [redacted]")
@@ -40,7 +48,7 @@ def test_a_judge_is_told_issue_and_patch_and_its_percentage_is_a_share(tmp_path:
 def test_a_judge_that_gives_no_percentage_is_asked_once_more_and_gives_none(
     tmp_path: Path, said: str, n_asked: int
 ) -> None:
-    pytest.importorskip("litellm")
+    require_litellm()
     answer, model = ask("judge:tiny", [say(said)], tmp_path)
     assert (answer.score, answer.detail["unreadable"], len(model.requests)) == (None, said, n_asked)
 
@@ -67,7 +75,7 @@ def test_a_reward_model_answers_a_conversation_with_a_number(tmp_path: Path, bod
 @pytest.mark.parametrize("name", ["judge:tiny", "reward:critic"])
 def test_each_fault_of_a_critic_waits_is_mended_or_concerns_this_question_alone(tmp_path: Path, name: str) -> None:
     if name.startswith("judge"):
-        pytest.importorskip("litellm")
+        require_litellm()
     with pytest.raises(Transient, match=rf"{name} does not answer now \(429"):
         ask(name, [fault("status", status=429)], tmp_path)
     with pytest.raises(UsageError, match="_API_KEY right") as refused:

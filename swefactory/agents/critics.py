@@ -94,7 +94,7 @@ class Judge:
             said = self._settings.redact(" ".join(str(error).split()))[:_MASKED]
             mend = "SWEFACTORY_JUDGE_URL and SWEFACTORY_JUDGE_API_KEY"
             return _refused(self._name, status, said, mend, error), 0.0
-        return str(response.choices[0].message.content or ""), _price(litellm, response)
+        return str(response.choices[0].message.content or ""), _price(response)
 
 
 class RewardModel:
@@ -153,11 +153,9 @@ def _litellm() -> Any:  # noqa: ANN401 - an untyped library
     return litellm
 
 
-def _price(litellm: Any, response: Any) -> float:  # noqa: ANN401
-    try:
-        return float(litellm.completion_cost(response) or 0.0)
-    except Exception:  # noqa: BLE001 - a model without a price in LiteLLM's list
-        return 0.0
+def _price(response: Any) -> float:  # noqa: ANN401 - an untyped library's
+    """What LiteLLM reckoned with the answer; 0 of a model without a price in its list."""
+    return float(response._hidden_params.get("response_cost") or 0.0)
 
 
 def _opinion(said: str) -> tuple[float, str] | None:

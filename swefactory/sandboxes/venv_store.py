@@ -49,6 +49,8 @@ class VenvStore:
     def evict(self, digest: str) -> bool:
         """See EnvironmentStore."""
         target = self.folder / digest.removeprefix("sha256:")
+        if target == self.folder:  # an empty digest names none, not all
+            return False
         with self.locks.unused(digest) as is_free, target.with_name(f".{target.name}.lock").open("a+b") as lock:
             if not is_free:
                 return False
