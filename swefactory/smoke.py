@@ -2,8 +2,8 @@
 
     extensions the project's own extension modules, if any, are built: after the fix, and at the base commit
     import     every package of the project, on base + patch + test_patch
-    pytest     pytest starts, where it runs the tests
     collect    the candidate's test files, as an evaluation would collect them
+    pytest     pytest starts, where it runs the tests: asked where nothing was collected
 
 One property: it judges the tree after the fix. A module that only the fix adds must not speak against an environment.
 """
@@ -97,21 +97,38 @@ def _checkout(
     return lay_extensions(services, build, recipe.layout, recipe.environment_variables, checkout)
 
 
+@dataclass(frozen=True)
+class _Step:
+    name: str
+    argv: list[str]
+    timeout_s: float = _TIMEOUT_S
+    accepted: tuple[int, ...] = (0,)
+    stdin: bytes = b""
+
+
 def _steps(sandbox: Sandbox, recipe: Recipe, names: tuple[str, ...], files: list[str]) -> Complaint | None:
     is_pytest = uses_pytest(recipe.test_command)
     collect = [_COLLECT, *files] if is_pytest else [program(recipe.test_command)]
     asked = json.dumps({"command": recipe.test_command, "arguments": files, "collect_only": True}).encode()
-    steps = (
-        ("import", [PYTHON, "-c", "".join(f"import {name}\n" for name in names)], _TIMEOUT_S, (0,)),
-        *([("pytest", [PYTHON, "-m", "pytest", "--version"], _TIMEOUT_S, (0,))] if is_pytest else []),
-        *([("collect", [PYTHON, *collect], _COLLECT_TIMEOUT_S, (0, _NO_TESTS))] if files else []),
+    importing = _Step("import", [PYTHON, "-c", "".join(f"import {name}\n" for name in names)])
+    starting = _Step("pytest", [PYTHON, "-m", "pytest", "--version"])
+    collecting = _Step(
+        "collect", [PYTHON, *collect], _COLLECT_TIMEOUT_S, (0, _NO_TESTS), stdin=b"" if is_pytest else asked
     )
-    for step, argv, timeout_s, accepted in steps:
-        stdin = b"" if is_pytest or step != "collect" else asked
-        result = sandbox.run(argv, timeout_s=timeout_s, env=recipe.environment_variables, stdin=stdin)
-        if result.exit_code not in accepted:
-            return Complaint(step, f"{' '.join(argv[1:])} {_ended(result, timeout_s)}", result.output)
-    return None
+
+    def complaint(step: _Step) -> Complaint | None:
+        env = recipe.environment_variables
+        result = sandbox.run(step.argv, timeout_s=step.timeout_s, env=env, stdin=step.stdin)
+        if result.exit_code in step.accepted:
+            return None
+        return Complaint(step.name, f"{' '.join(step.argv[1:])} {_ended(result, step.timeout_s)}", result.output)
+
+    if found := complaint(importing):
+        return found
+    if files and (found := complaint(collecting)) is None:
+        return None
+    # It has not collected: because it does not even start?
+    return (complaint(starting) if is_pytest else None) or found
 
 
 def _ended(result: CommandResult, timeout_s: float) -> str:

@@ -20,7 +20,7 @@ from swefactory.errors import Rejected, SandboxUnavailable
 from swefactory.protocols import PYTHON, EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.namespace import NamespaceBackend
 from swefactory.sandboxes.seccomp import filter_program
-from tests.sandbox_contract import SandboxContract, locked_environment, spec_of
+from tests.sandbox_contract import LOCK, SandboxContract, locked_environment, spec_of
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,6 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     return name
 """
 _HONEST = f"seen = [sorted(os.environ), os.getuid(), os.path.exists({__file__!r}), os.listdir('/opt')]"
-_EVIL = "seen = []; os.rename('/opt/store/env', '/opt/store/was'); os.symlink('/opt/store/was', '/opt/store/env')"
 
 
 @pytest.fixture
@@ -253,13 +252,60 @@ def test_a_source_package_is_built_without_a_secret_in_sight(
     assert "env" not in opt
 
 
-def test_a_build_that_puts_a_link_in_place_of_its_environment_is_rejected(
+@pytest.mark.parametrize("forged", ["sdists-v0/x/sourcely-2.0-py3-none-any.whl", "sdists-v0/x/sourcely-9.whl"])
+def test_a_build_that_leaves_more_than_its_own_wheel_is_rejected(
+    backend: NamespaceBackend, environment: EnvironmentSpec, index: Path, forged: str
+) -> None:
+    act = f"p = '/opt/store/cache/{forged}'; os.makedirs(os.path.dirname(p)); open(p, 'w').close(); seen = []"
+    with pytest.raises(Rejected, match="left no wheel, or more than one") as caught:
+        backend.materialise(spec_of(source_lock(index, act), environment.python_version))
+    assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+def test_a_build_that_puts_a_link_in_place_of_its_cache_is_rejected(
     backend: NamespaceBackend, environment: EnvironmentSpec, index: Path
 ) -> None:
-    spec = spec_of(source_lock(index, _EVIL), environment.python_version)
+    act = "os.rename('/opt/store/cache', '/opt/store/was'); os.symlink('/opt/store/was', '/opt/store/cache'); seen = []"
     with pytest.raises(Rejected, match="something else in place") as caught:
-        backend.materialise(spec)
+        backend.materialise(spec_of(source_lock(index, act), environment.python_version))
     assert caught.value.reason is RejectReason.BUILD_FAILED
+
+
+def test_a_build_cannot_answer_for_another_package(
+    backend: NamespaceBackend, environment: EnvironmentSpec, index: Path, tmp_path: Path
+) -> None:
+    """Neither with a wheel in its cache, nor with byte code or a module in the environment it was built in."""
+    act = (
+        "import glob; seen = []\n"
+        "    p = '/opt/store/cache/sdists-v0/x/iniconfig-2.0.0-py3-none-any.whl'\n"
+        "    os.makedirs(os.path.dirname(p)); open(p, 'w').close()\n"
+        "    site, = glob.glob('/opt/store/env/lib/python*/site-packages')\n"
+        "    open(site + '/iniconfig.py', 'w').write('forged = True')"
+    )
+    spec = spec_of(source_lock(index, act) + LOCK, environment.python_version)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("UV_OFFLINE")
+        assert backend.materialise(spec).built
+    (tmp_path / "checkout").mkdir()
+    with backend.open(SandboxSpec(spec, tmp_path / "checkout")) as sandbox:
+        code = "import iniconfig, sourcely; print(iniconfig.__file__, hasattr(iniconfig, 'forged'))"
+        result = sandbox.run([PYTHON, "-c", code], timeout_s=30)
+    assert result.output.decode().strip().endswith("/iniconfig/__init__.py False")
+
+
+def test_a_built_wheel_and_byte_code_are_shared_with_the_next_environment(
+    backend: NamespaceBackend, environment: EnvironmentSpec, index: Path, cache: Path
+) -> None:
+    lock = source_lock(index, "import uuid; seen = uuid.uuid4().hex")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("UV_OFFLINE")
+        first, second = (
+            Path(backend.materialise(spec_of(text, environment.python_version)).locator, "env", "lib")
+            for text in (lock, lock + LOCK)
+        )
+    for pattern in ("python*/site-packages/sourcely.py", "python*/site-packages/__pycache__/sourcely.*.pyc"):
+        (one,), (other,) = first.glob(pattern), second.glob(pattern)
+        assert one.samefile(other)
 
 
 def test_a_build_that_fails_is_a_verdict_with_its_own_words(

@@ -32,6 +32,7 @@ from swefactory.sandboxes.docker_launched import LaunchedEngine, Launcher
 from swefactory.sandboxes.docker_store import HOME_LABEL, DockerStore
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter, find_interpreters
+from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.use_locks import UseLocks
 from swefactory.sandboxes.user_network import none_because, user_network
@@ -76,7 +77,9 @@ class DockerBackend:
         )
         self._disk_budget_bytes = disk_budget_bytes
         locks = UseLocks(self._folder / "used")
-        self._kept = DockerStore(self.engine, self.home, self.images.registry, locks, KeptExtensions(folder))
+        self._kept = DockerStore(
+            self.engine, self.home, self.images.registry, locks, KeptExtensions(folder), KeptAnswers(folder / "answers")
+        )
 
     def probe(self) -> str | None:
         """None when the engine answers and has a base to start from, else why not and what to do."""
@@ -138,9 +141,14 @@ class DockerBackend:
         timeout_s: float,
     ) -> UvRun:
         """See SandboxBackend."""
-        return docker_resolution.run_uv(
-            self.images, arguments, files=files, writes=writes, python_version=python_version, timeout_s=timeout_s
-        )
+        image = self.images.python(python_version)[2]
+
+        def run() -> UvRun:
+            return docker_resolution.run_uv(
+                self.images, arguments, files=files, writes=writes, python_version=python_version, timeout_s=timeout_s
+            )
+
+        return self._kept.answers.ask(arguments, files, image.id, run)
 
     def open(self, spec: SandboxSpec) -> AbstractContextManager[Sandbox]:
         """See SandboxBackend."""

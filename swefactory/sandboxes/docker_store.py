@@ -10,6 +10,7 @@ from typing import Any
 from swefactory.protocols import DiskUse, StoredEnvironment
 from swefactory.sandboxes.docker_engine import LABEL, Engine, Image
 from swefactory.sandboxes.image_registry import ENVIRONMENT_LABEL, ImageRegistry
+from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.use_locks import UseLocks
 
@@ -25,6 +26,7 @@ class DockerStore:
     registry: ImageRegistry
     locks: UseLocks
     extensions: KeptExtensions
+    answers: KeptAnswers
 
     def disk_use(self) -> DiskUse:
         """See EnvironmentStore. Layers that several images share are counted once, as their base."""
@@ -32,7 +34,7 @@ class DockerStore:
         ours = [each for each in told["Images"] if (each.get("Labels") or {}).get(LABEL) == "1"]
         mine = [each for each in ours if self._is_mine(each)]
         caches = sum(int(each["Size"]) for each in told.get("BuildCache") or () if not each.get("Shared"))
-        caches += self.extensions.n_bytes()
+        caches += self.extensions.n_bytes() + self.answers.n_bytes()
         stored = tuple(sorted((self._stored(each) for each in mine), key=lambda each: each.digest))
         base = self._below(ours, {each["Id"]: each for each in mine})
         return DiskUse(stored, caches, base, sum(each.unique_bytes for each in stored) + caches + base)
@@ -81,9 +83,9 @@ class DockerStore:
         return bool(found)
 
     def drop_caches(self) -> int:
-        """See EnvironmentStore. Built extension modules. The engine's build cache is not ours alone, and it bounds it
-        by itself."""
-        return self.extensions.drop()
+        """See EnvironmentStore. Built extension modules, and what the resolver said. The engine's build cache is not
+        ours alone, and it bounds it by itself."""
+        return self.extensions.drop() + self.answers.drop()
 
     def _is_mine(self, image: dict[str, Any]) -> bool:
         """Built for this home, or pulled."""

@@ -138,9 +138,13 @@ class NamespaceBackend:
         """See SandboxBackend."""
         self._require()
         interpreter = interpreter_of(python_version, self._found())
-        return self._resolutions.run(
-            arguments, files=files, writes=writes, interpreter=interpreter, timeout_s=timeout_s
-        )
+
+        def run() -> UvRun:
+            return self._resolutions.run(
+                arguments, files=files, writes=writes, interpreter=interpreter, timeout_s=timeout_s
+            )
+
+        return self._kept.answers.ask(arguments, files, str(interpreter.path), run)
 
     @contextlib.contextmanager
     def _open(self, spec: SandboxSpec) -> Iterator[Sandbox]:

@@ -1,28 +1,32 @@
-"""One try at filling a virtual environment with uv. One property: foreign code runs in `sources` alone, cut off.
+"""One try at filling a virtual environment with uv. One property: foreign code runs in `source` alone, cut off.
 
-`wheels` runs none of it and has uv's shared cache and the index's credentials. `sources` runs it with neither, with a
-network that does not lead to this machine (see user_network.py).
+`wheels` runs none of it and has uv's shared cache and the index's credentials. `source` runs one package's build with
+neither, with a network that does not lead to this machine (see user_network.py).
 """
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
-from swefactory.sandboxes.build_faults import is_network_fault, needs_source
+from swefactory.sandboxes.build_faults import is_network_fault
 from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolated_commands import run_isolated
 from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
+from swefactory.sandboxes.kept_bytecode import KeptByteCode
+from swefactory.sandboxes.kept_wheels import needed
 from swefactory.sandboxes.python27 import compile_argv, is_described, write_description
 from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 _STORE = "/opt/store"
 _UV, _UV27 = "/opt/uv/uv", "/opt/uv27"
 _LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
+_LOCKED = ("--require-hashes", "--requirement", _LOCK)
 _GIB = 2**30
 _LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
 _PTH = "import site; site.addsitedir('/opt/project')\n"
@@ -39,35 +43,40 @@ class VenvBuild:
     part: Path
     who: Owner
 
-    def wheels(self) -> str | None:
-        """Installs from wheels alone; None when the lock needs a source distribution. Raises as materialise."""
+    def wheels(self, built: Sequence[Path]) -> CommandResult:
+        """Installs from wheels alone, those `built` before below the store among them; their packages are not in the
+        lock. What uv's cache has is taken unasked: hashes make it the same."""
         inside = f"{_STORE}/.parts/{self.part.name}/work"
         store = Mount(self.store, _STORE, writable=True)
         # uv's own environment here may hold credentials of an index: none but uv runs in this try.
-        uv = self._uv(store, _STORE, inside, with_secrets=True)
-        result = self._install(uv, inside, ["--no-build"])
+        uv = self._uv(store, _STORE, with_secrets=True)
+        result = self._empty(uv, inside)
         if result.exit_code == 0:
-            self._compile()
-            return text_of(result)
-        if needs_source(text_of(result)):
-            return None
-        raise failure(self.spec, result)
-
-    def sources(self, how: BuildTry) -> CommandResult:
-        """Installs, building what has no wheel, with a cache of its own."""
-        # Not the part itself: it holds the plans of the steps that follow.
-        work = Mount(self.part / "work", _STORE, writable=True)
-        uv = self._uv(work, f"{_STORE}/cache", _STORE, with_secrets=False)
-        constraints = self.part / "constraints.txt"
-        constraints.write_text(how.constraint)
-        open_to_all(constraints)
-        uv = replace(uv, mounts=(*uv.mounts, Mount(constraints, _CONSTRAINTS)))
-        result = self._install(uv, _STORE, ["--build-constraints", _CONSTRAINTS, *how.options])
+            result = self._install(uv, inside, ["--no-build", "--offline", *_LOCKED])
+        if result.exit_code != 0 and not needed(text_of(result)):
+            result = self._install(uv, inside, ["--no-build", *_LOCKED])
+        if result.exit_code == 0 and built:
+            paths = [f"{_STORE}/{wheel.relative_to(self.store)}" for wheel in built]
+            result = self._install(uv, inside, ["--no-build", "--offline", *paths])
         if result.exit_code == 0:
             self._compile()
         return result
 
-    def _uv(self, mount: Mount, cache: str, inside: str, *, with_secrets: bool) -> Isolated:
+    def source(self, how: BuildTry) -> CommandResult:
+        """Installs a lock of one package that has no wheel, with a cache of its own, in which the wheel is left."""
+        # Not the part itself: it holds the plans of the steps that follow.
+        work = Mount(self.part / "work", _STORE, writable=True)
+        uv = self._uv(work, f"{_STORE}/cache", with_secrets=False)
+        constraints = self.part / "constraints.txt"
+        constraints.write_text(how.constraint)
+        open_to_all(constraints)
+        uv = replace(uv, mounts=(*uv.mounts, Mount(constraints, _CONSTRAINTS)))
+        result = self._empty(uv, _STORE)
+        if result.exit_code != 0:
+            return result
+        return self._install(uv, _STORE, ["--build-constraints", _CONSTRAINTS, *how.options, *_LOCKED])
+
+    def _uv(self, mount: Mount, cache: str, *, with_secrets: bool) -> Isolated:
         import uv
 
         settings = network_settings(with_secrets=with_secrets)
@@ -81,7 +90,8 @@ class VenvBuild:
         env |= {"HOME": "/tmp", "UV_LINK_MODE": "hardlink"}  # noqa: S108 - a private one, inside
         return Isolated((), mounts, _LIMITS, env=env, cwd="/", network=network)
 
-    def _install(self, uv: Isolated, inside: str, options: list[str]) -> CommandResult:
+    def _empty(self, uv: Isolated, inside: str) -> CommandResult:
+        """Makes a virtual environment with nothing in it but the way to the project."""
         for name in ("env", "cache"):
             (self.part / "work" / name).mkdir()
         open_to_all(self.part / "lock.txt", self.part / "work", self.part / "work" / "env")
@@ -89,12 +99,14 @@ class VenvBuild:
         python = f"{_UV27}/python" if self._is_described else str(self.interpreter.path)
         venv = [_UV, "venv", "--relocatable", "--no-project", "--allow-existing"]
         result = self._run(uv, [*venv, "--python", python, f"{inside}/env"])
-        if result.exit_code != 0:
-            return result
-        packages = f"{inside}/env/lib/python{self.interpreter.version}/site-packages"
-        self._run(uv, ["/usr/bin/tee", f"{packages}/_swefactory.pth"], _PTH)
-        install = [_UV, "pip", "install", "--require-hashes", "--no-deps", *options]
-        return self._run(uv, [*install, "--python", f"{inside}/env/bin/python", "--requirement", _LOCK])
+        if result.exit_code == 0:
+            packages = f"{inside}/env/lib/python{self.interpreter.version}/site-packages"
+            self._run(uv, ["/usr/bin/tee", f"{packages}/_swefactory.pth"], _PTH)
+        return result
+
+    def _install(self, uv: Isolated, inside: str, arguments: Sequence[str]) -> CommandResult:
+        python = f"{inside}/env/bin/python"
+        return self._run(uv, [_UV, "pip", "install", "--no-deps", "--python", python, *arguments])
 
     def _compile(self) -> None:
         """A file that does not compile is none of our business: templates, other versions' syntax."""
@@ -107,7 +119,11 @@ class VenvBuild:
             finished = self._run(offline, ["/bin/sh", f"{_UV27}/finish.sh", program, ENVIRONMENT_DIR])
             if finished.exit_code != 0:
                 raise failure(self.spec, finished)
-        self._run(offline, compile_argv(program, self.interpreter.version, f"{ENVIRONMENT_DIR}/lib"))
+        kept = KeptByteCode(self.store / ".bytecode")
+        if missing := kept.lay(env / "lib", self.interpreter.version):
+            self.who.give(env)
+            self._run(offline, compile_argv(program, self.interpreter.version, f"{ENVIRONMENT_DIR}/lib"))
+            kept.keep(missing)
 
     @property
     def _is_described(self) -> bool:

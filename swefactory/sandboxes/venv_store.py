@@ -18,7 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from swefactory.protocols import DiskUse, StoredEnvironment
+from swefactory.sandboxes.kept_answers import KeptAnswers
+from swefactory.sandboxes.kept_bytecode import KeptByteCode
 from swefactory.sandboxes.kept_extensions import KeptExtensions
+from swefactory.sandboxes.kept_wheels import KeptWheels
 from swefactory.sandboxes.use_locks import UseLocks
 
 
@@ -32,6 +35,11 @@ class VenvStore:
     extensions: KeptExtensions
 
     @property
+    def answers(self) -> KeptAnswers:
+        """What the resolver said before."""
+        return KeptAnswers(self.folder.with_name("answers"))
+
+    @property
     def locks(self) -> UseLocks:
         """Which of them are in use."""
         return UseLocks(self.folder)
@@ -43,7 +51,7 @@ class VenvStore:
         n_environments = sum(seen.values())
         for folder in (self.store, *self.others):
             _measure(folder, seen)
-        total = sum(seen.values()) + self.extensions.n_bytes()
+        total = sum(seen.values()) + self.extensions.n_bytes() + self.answers.n_bytes()
         return DiskUse(stored, cache_bytes=total - n_environments, base_bytes=0, total_bytes=total)
 
     def evict(self, digest: str) -> bool:
@@ -68,7 +76,8 @@ class VenvStore:
     def drop_caches(self) -> int:
         """See EnvironmentStore. Unpacked packages that no environment holds, which uv fetches again, and built
         extension modules."""
-        n_bytes = self.extensions.drop()
+        n_bytes = self.extensions.drop() + self.answers.drop() + KeptWheels(self.store / ".wheels").drop()
+        n_bytes += KeptByteCode(self.store / ".bytecode").drop()
         for archive in self.store.glob("archive-v*/*"):
             files: dict[tuple[int, int], int] = {}
             if not _measure(archive, files):

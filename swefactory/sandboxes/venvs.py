@@ -6,9 +6,10 @@
                                                to it work only within one mount
     UV_CACHE/.parts/RANDOM/done                the finished environment, then renamed into place
 
-Nobody else's code runs where it could harm: the first try installs wheels only and runs none of it. Only a lock that
-needs source distributions gets a second try, whose builds have the network but see neither uv's shared cache, nor other
-environments, nor a secret. Byte code is compiled offline, with no site module and so no .pth file in effect.
+Nobody else's code runs where it could harm: an environment is filled from wheels only, which runs none of it. A package
+that has none is built to a wheel first, by itself; its build has the network but sees neither uv's shared cache, nor
+environments, nor a secret. Byte code is compiled offline, with no site module and so no .pth file in effect. Built
+wheels and byte code are kept (kept_wheels.py, kept_bytecode.py) and shared as what uv's cache holds.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db.enums import RejectReason
@@ -28,6 +29,7 @@ from swefactory.protocols import EnvironmentSpec, Materialised
 from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolation import BUILDER_UID, Owner, owner
+from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
 from swefactory.sandboxes.python27 import check_served
 from swefactory.sandboxes.venv_builds import VenvBuild, failure, require_folder, text_of
 from swefactory.sandboxes.watchdogs import disk_usage
@@ -66,21 +68,42 @@ class Venvs:
                     shutil.rmtree(part, ignore_errors=True)
 
     def _build(self, spec: EnvironmentSpec, interpreter: Interpreter, target: Path) -> str:
+        pins = pins_of(spec.lock)
+        kept = {name: self._wheels.find(pin, interpreter.version) for name, pin in pins.items()}
+        built = {name: wheel for name, wheel in kept.items() if wheel is not None}
         with owner(BUILDER_UID) as who:
             self._prepare(who)
-            with self._part() as part:
-                log = self._try(spec, interpreter, part, who).wheels()
-                if log is not None:
-                    return self._place(part, interpreter, target, log)
-            tries = tries_of(spec.lock)
-            how: BuildTry | None = tries[0]
-            while how is not None:
+            while True:
+                rest = replace(spec, lock=lock_of(pin for name, pin in pins.items() if name not in built))
                 with self._part() as part:
-                    result = self._try(spec, interpreter, part, who).sources(how)
+                    result = self._try(rest, interpreter, part, who).wheels(tuple(built.values()))
                     if result.exit_code == 0:
                         return self._place(part, interpreter, target, text_of(result))
-                how = None if result.timed_out else following(tries, how, text_of(result))
+                name = needed(text_of(result))
+                if name not in pins or name in built:
+                    raise failure(spec, result)
+                built[name] = self._built(spec, pins[name], interpreter, who)
+
+    def _built(self, spec: EnvironmentSpec, pin: Pin, interpreter: Interpreter, who: Owner) -> Path:
+        """The wheel of one package of `spec`, built from its source distribution and kept."""
+        one = replace(spec, lock=pin.lock)
+        tries = tries_of(one.lock)
+        how: BuildTry | None = tries[0]
+        while how is not None:
+            with self._part() as part:
+                result = self._try(one, interpreter, part, who).source(how)
+                if result.exit_code == 0:
+                    require_folder(part / "work" / "cache")
+                    if wheel := self._wheels.keep(pin, interpreter.version, part / "work" / "cache"):
+                        return wheel
+                    detail = f"environment {spec.digest}: the build of {pin.name} left no wheel, or more than one"
+                    raise Rejected(RejectReason.BUILD_FAILED, detail)
+            how = None if result.timed_out else following(tries, how, text_of(result))
         raise failure(spec, result)
+
+    @property
+    def _wheels(self) -> KeptWheels:
+        return KeptWheels(self.store / ".wheels")
 
     def _try(self, spec: EnvironmentSpec, interpreter: Interpreter, part: Path, who: Owner) -> VenvBuild:
         return VenvBuild(self.store, self.timeout_s, spec, interpreter, part, who)

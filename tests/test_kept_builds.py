@@ -1,0 +1,161 @@
+"""What builds of environments leave for the next one: byte code, wheels, the resolver's answers."""
+
+import marshal
+import os
+import py_compile
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from swefactory.protocols import CommandResult, UvRun
+from swefactory.sandboxes.kept_answers import KeptAnswers
+from swefactory.sandboxes.kept_bytecode import KeptByteCode
+from swefactory.sandboxes.kept_wheels import KeptWheels, lock_of, needed, pins_of
+
+HERE = ".".join(map(str, sys.version_info[:2]))
+HASH = "    --hash=sha256:" + "0" * 64
+
+
+def library(folder: Path, text: str) -> Path:
+    """An environment's lib with one module, whose time is always the same."""
+    package = folder / "lib" / "package"
+    package.mkdir(parents=True)
+    (package / "module.py").write_text(text)
+    os.utime(package / "module.py", (10**9, 10**9))
+    return folder / "lib"
+
+
+def run_of(code: Path) -> object:
+    """What a file of byte code does."""
+    names: dict[str, object] = {}
+    exec(marshal.loads(code.read_bytes()[16:]), names)
+    return names["SAID"]
+
+
+def compiled(lib: Path, kept: KeptByteCode) -> tuple[Path, int]:
+    """The byte code of `lib`, and how many files had to be compiled."""
+    missing = kept.lay(lib, HERE)
+    for code in missing:
+        py_compile.compile(str(code.parent.parent / "module.py"), str(code), doraise=True)
+    kept.keep(missing)
+    (code,) = (lib / "package" / "__pycache__").iterdir()
+    return code, len(missing)
+
+
+def test_byte_code_is_shared_where_source_time_and_path_are_the_same(tmp_path: Path) -> None:
+    kept = KeptByteCode(tmp_path / "kept")
+    first, n_first = compiled(library(tmp_path / "1", "SAID = 1"), kept)
+    second, n_second = compiled(library(tmp_path / "2", "SAID = 1"), kept)
+    other, n_other = compiled(library(tmp_path / "3", "SAID = 2"), kept)
+    assert (n_first, n_second, n_other) == (1, 0, 1)
+    assert first.samefile(second)
+    assert (run_of(second), run_of(other)) == (1, 2)
+    assert kept.drop() == 0, "both are in use"
+
+
+def test_byte_code_that_a_build_left_is_neither_used_nor_kept(tmp_path: Path) -> None:
+    kept = KeptByteCode(tmp_path / "kept")
+    for name in ("1", "2"):
+        lib = library(tmp_path / name, "SAID = 'source'")
+        forged = tmp_path / name / "forged.py"
+        forged.write_text("SAID = 'forged'")
+        os.utime(forged, (10**9, 10**9))
+        target = lib / "package" / "__pycache__" / f"module.cpython-{HERE.replace('.', '')}.pyc"
+        py_compile.compile(str(forged), str(target), doraise=True)
+        code, _ = compiled(lib, kept)
+        assert run_of(code) == "source"
+
+
+def test_byte_code_is_laid_through_no_link(tmp_path: Path) -> None:
+    lib, outside = library(tmp_path / "env", "SAID = 1"), library(tmp_path / "outside", "SAID = 2")
+    (lib / "package" / "__pycache__").symlink_to(outside)
+    (lib / "linked").symlink_to(outside)
+    compiled(lib, KeptByteCode(tmp_path / "kept"))
+    assert sorted(path.name for path in outside.rglob("*")) == ["module.py", "package"]
+
+
+LOCK = (
+    f"# exclude-newer: 2020-01-01T00:00:00Z\none==1 \\\n{HASH} \\\n{HASH}\nTwo.x==2 ; python_version < '3'\nthree==3\n"
+)
+
+
+def test_a_lock_is_its_pins_with_their_hashes() -> None:
+    pins = pins_of(LOCK)
+    assert list(pins) == ["one", "two-x", "three"]
+    assert pins["one"].lock == f"# exclude-newer: 2020-01-01T00:00:00Z\none==1 \\\n{HASH} \\\n{HASH}\n"
+    assert lock_of(pins.values()) == LOCK.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("  cause: Because One.x==1.4.1 has no usable wheels and you require One.x==1.4.1, we can", "one-x"),
+        ("hint: Wheels are required for `one` because building from source is disabled for all packages", "one"),
+        ("hint: Wheels are\n  required for `one` because building", "one"),
+        ("error: Failed to fetch one", ""),
+    ],
+)
+def test_uv_names_the_package_without_a_wheel(said: str, name: str) -> None:
+    assert needed(said) == name
+
+
+def test_a_wheel_with_compiled_code_belongs_to_its_bound(tmp_path: Path) -> None:
+    kept, cache = KeptWheels(tmp_path / "kept"), tmp_path / "cache" / "sdists-v0"
+    cache.mkdir(parents=True)
+    early, late = pins_of(LOCK), pins_of(LOCK.replace("2020", "2021"))
+    for name, wheel in (("one", "one-1-py3-none-any.whl"), ("two-x", "two_x-2-cp38-cp38-linux_x86_64.whl")):
+        (cache / wheel).write_bytes(b"wheel")
+        assert kept.keep(early[name], "3.8", cache.parent)
+        assert kept.find(early[name], "3.8")
+        assert kept.find(early[name], "3.9") is None
+    assert kept.find(late["one"], "3.8")
+    assert kept.find(late["two-x"], "3.8") is None
+    assert kept.drop() == 0, "somebody may be installing them"
+
+
+def test_no_link_is_taken_for_a_wheel(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "one-1-py3-none-any.whl").symlink_to(tmp_path / "secret")
+    assert KeptWheels(tmp_path / "kept").keep(pins_of(LOCK)["one"], "3.8", cache) is None
+
+
+PAST, FUTURE = ("--exclude-newer", "2020-01-01T00:00:00Z"), ("--exclude-newer", "2999-01-01T00:00:00Z")
+WHEELS = (*FUTURE, "--no-deps", "--only-binary=:all:")
+DONE, FAILED = (0, b"lock"), (1, b"")
+NO_WHEEL = b"because building from source is disabled"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ended", "said", "n_asked"),
+    [
+        (PAST, DONE, b"", 1),
+        (FUTURE, DONE, b"", 2),
+        ((), DONE, b"", 2),
+        (WHEELS, DONE, b"", 1),
+        (WHEELS, FAILED, NO_WHEEL, 1),
+        (WHEELS, FAILED, b"error sending request", 2),
+        (PAST, FAILED, NO_WHEEL, 2),
+    ],
+)
+def test_an_answer_is_kept_when_another_day_would_give_the_same(
+    tmp_path: Path, arguments: Sequence[str], ended: tuple[int, bytes], said: bytes, n_asked: int
+) -> None:
+    asked = []
+
+    def run() -> UvRun:
+        asked.append(1)
+        return UvRun(CommandResult(ended[0], said, 1.0), ended[1] or None, built=False)
+
+    kept = KeptAnswers(tmp_path / "answers")
+    answers = [kept.ask(arguments, {"in": "pytest"}, "python", run) for _ in range(2)]
+    assert len(asked) == n_asked
+    assert answers[0].written == answers[1].written
+    assert answers[0].result.output == answers[1].result.output
+    kept.ask(arguments, {"in": "pytest"}, "another python", run)
+    assert len(asked) == n_asked + 1
+    assert kept.n_bytes() == kept.drop()
+    assert kept.n_bytes() == 0
