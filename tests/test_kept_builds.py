@@ -94,6 +94,7 @@ def test_a_lock_is_its_pins_with_their_hashes() -> None:
         ("  cause: Because One.x==1.4.1 has no usable wheels and you require One.x==1.4.1, we can", "one-x"),
         ("hint: Wheels are required for `one` because building from source is disabled for all packages", "one"),
         ("hint: Wheels are\n  required for `one` because building", "one"),
+        ("cause: Because one==1.10.0 has no wheels with a matching Python version tag (e.g., `cp27`) and only", "one"),
         ("error: Failed to fetch one", ""),
     ],
 )
@@ -124,9 +125,9 @@ def test_no_link_is_taken_for_a_wheel(tmp_path: Path) -> None:
 
 
 PAST, FUTURE = ("--exclude-newer", "2020-01-01T00:00:00Z"), ("--exclude-newer", "2999-01-01T00:00:00Z")
-WHEELS = (*FUTURE, "--no-deps", "--only-binary=:all:")
+PINS = (*FUTURE, "--no-deps")
 DONE, FAILED = (0, b"lock"), (1, b"")
-NO_WHEEL = b"because building from source is disabled"
+NO = b"No solution found when resolving dependencies"
 
 
 @pytest.mark.parametrize(
@@ -135,10 +136,13 @@ NO_WHEEL = b"because building from source is disabled"
         (PAST, DONE, b"", 1),
         (FUTURE, DONE, b"", 2),
         ((), DONE, b"", 2),
-        (WHEELS, DONE, b"", 1),
-        (WHEELS, FAILED, NO_WHEEL, 1),
-        (WHEELS, FAILED, b"error sending request", 2),
-        (PAST, FAILED, NO_WHEEL, 2),
+        (PINS, DONE, b"", 1),
+        (PINS, FAILED, NO, 1),
+        (PAST, FAILED, NO, 1),
+        (FUTURE, FAILED, NO, 2),
+        (PAST, FAILED, NO + b": error sending request", 2),
+        (PAST, FAILED, NO + b": the index said 403", 2),
+        (PAST, FAILED, b"panicked", 2),
     ],
 )
 def test_an_answer_is_kept_when_another_day_would_give_the_same(

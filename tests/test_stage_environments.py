@@ -256,7 +256,8 @@ class _BrokenPytest(VenvBackend):
 
 class _Killed(VenvSandbox):
     def run(self, argv: Sequence[str], **_: object) -> CommandResult:
-        return CommandResult(None if "pytest" in argv else 0, b"", 1.0, timed_out="pytest" in argv)
+        is_pytest = "pytest" in argv or any("swefactory_collect" in word for word in argv)
+        return CommandResult(None if is_pytest else 0, b"", 1.0, timed_out=is_pytest)
 
 
 def test_a_pytest_that_does_not_start_is_rejected(tmp_path: Path, settings: Settings, backend: VenvBackend) -> None:

@@ -1,13 +1,14 @@
 """One way on one candidate: an environment by the way's own means, then the tests once before and once after the fix.
 
 One property: from the environment on, every way runs the product's own evaluation, in a fresh sandbox for each state.
-CPU seconds are of this process, its children, its containers and its builds; docker's daemons are left out.
+CPU seconds are of this process, all that it starts, its containers and its builds; docker's daemons are left out.
 """
 
+import atexit
+import contextlib
 import logging
 import os
 import re
-import resource
 import time
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from swefactory.standing import EnvironmentRejected
 from swefactory.validation_runs import summary_of
 
 _log = logging.getLogger("environments")
-_CONTAINERS = Path("/sys/fs/cgroup/cpuacct/docker")
+_ACCOUNTS = Path("/sys/fs/cgroup/cpuacct")
 TIMES = "CPU seconds of this step:"
 _DETAIL_CHARS = 3000
 BUILD_S, _TESTS_S = 1200, 600  # generous: a busy machine must not decide
@@ -63,7 +64,11 @@ def measured(
     services: Services, subject: EnvironmentInput, way: str, make: Callable[[], Environment], *, tries: int = 2
 ) -> Row:
     """Makes the environment and runs the pair. A fault of machine or network is tried once more."""
-    started, cpu_s, row = time.monotonic(), _cpu_s(), Row(subject.instance_id, way, load=round(os.getloadavg()[0], 2))
+    started, cpu_s, row = (
+        time.monotonic(),
+        INSIDE.total_s,
+        Row(subject.instance_id, way, load=round(os.getloadavg()[0], 2)),
+    )
     try:
         made = make()
         row = replace(
@@ -84,7 +89,7 @@ def measured(
         row = replace(row, step="fault", detail=f"{error}\n{traceback.format_exc()}")
     return replace(
         row, detail=row.detail[-_DETAIL_CHARS:], total_s=round(time.monotonic() - started, 3),
-        cpu_s=round(_cpu_s() - cpu_s, 3),
+        cpu_s=round(INSIDE.total_s - cpu_s, 3),
     )  # fmt: skip
 
 
@@ -134,26 +139,49 @@ def instance_of(
 
 
 class Meter:
-    """CPU seconds of what is no child of this process: what runs in containers and builds."""
+    """CPU seconds of this process, of all that it starts, and of what runs for it in containers and builds. Nothing
+    where the machine's control groups of version 1 cannot be written. Children that others reap are no
+    children to the kernel's own account: a sandbox's, for one."""
 
-    total_s = 0.0
+    def __init__(self) -> None:
+        self._elsewhere_s = 0.0
+        self._group: Path | None = None
+
+    def join(self) -> None:
+        """Puts this process, and what it starts from now on, into a group of its own."""
+        group = _ACCOUNTS / f"swefactory-benchmark-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+            self._group = group
+            atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        """What still runs, a watchdog's last moment, goes to the group above."""
+        assert self._group is not None
+        for pid in (self._group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (_ACCOUNTS / "cgroup.procs").write_text(pid)
+        self._group.rmdir()
+
+    @property
+    def total_s(self) -> float:
+        """So far."""
+        if self._group is None:
+            return 0.0
+        return self._elsewhere_s + int((self._group / "cpuacct.usage").read_text()) / 1e9
 
     def add_container(self, container_id: str) -> None:
-        """What a container has used so far; nothing where the machine's control groups are not read."""
-        used = _CONTAINERS / container_id / "cpuacct.usage"
+        """What a container has used so far."""
+        used = _ACCOUNTS / "docker" / container_id / "cpuacct.usage"
         if used.exists():
-            self.total_s += int(used.read_text()) / 1e9
+            self._elsewhere_s += int(used.read_text()) / 1e9
 
     def add_times(self, log: str) -> None:
         """What the shell's `times` printed in a build: two lines, its own and its children's, behind TIMES."""
         for said in log.split(f"{TIMES}\n")[1:]:
             for minutes, seconds in re.findall(r"\b(\d+)m([\d.]+)s\b", "".join(said.splitlines()[:2])):
-                self.total_s += int(minutes) * 60 + float(seconds)
+                self._elsewhere_s += int(minutes) * 60 + float(seconds)
 
 
 INSIDE = Meter()
-
-
-def _cpu_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return INSIDE.total_s + sum(each.ru_utime + each.ru_stime for each in used)

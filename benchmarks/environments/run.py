@@ -25,6 +25,7 @@ from benchmarks.environments import baselines, ours
 from benchmarks.environments.baselines import BY_UV
 from benchmarks.environments.choice import as_candidate, ordered, read_pulls
 from benchmarks.environments.ladder import DATED, ladder
+from benchmarks.environments.measuring import INSIDE
 from benchmarks.environments.rows import Row, Rows
 from swefactory.checkouts import Checkouts
 from swefactory.stages.environments import EnvironmentInput
@@ -54,6 +55,7 @@ def main() -> int:
     options.add_argument("--until", default="", metavar="HH:MM")
     args = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    INSIDE.join()
     folder = args.folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     kept, store = ours.kept_namespace(folder)

@@ -2,13 +2,14 @@
 
 FOLDER/HEX.json    HEX over uv's version, its arguments and input files, the Python, and the settings of the index
 
-That is a resolution bound to a moment that has passed, and what is said of exact pins alone; of failures only "has no
-wheel", which keeps a lock's name the same when somebody uploads one years later.
+That is a resolution bound to a moment that has passed, and what is said of exact pins alone: a lock's name stays the
+same when somebody uploads a wheel years later. A failure is kept when the index has answered and has no solution.
 """
 
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from swefactory.protocols import CommandResult, UvRun
-from swefactory.sandboxes.build_faults import needs_source
+from swefactory.sandboxes.build_faults import is_network_fault
 from swefactory.sandboxes.index_settings import network_settings
 
-_BOUND, _PINS_ALONE, _WHEELS_ALONE = "--exclude-newer", "--no-deps", "--only-binary=:all:"
+_BOUND, _PINS_ALONE = "--exclude-newer", "--no-deps"
+_REFUSED = re.compile(r"40[137]|[Cc]redentials|[Uu]nauthorized|[Ff]orbidden")
 _UNSURE = ("UV_FIND_LINKS", "UV_OFFLINE")  # their answers depend on what lies on this machine today
 
 
@@ -40,7 +42,7 @@ class KeptAnswers:
         with contextlib.suppress(FileNotFoundError):
             return _read(path)
         answer = run()
-        if _is_said_for_good(answer, arguments):
+        if _is_said_for_good(answer):
             self._write(path, answer)
         return answer
 
@@ -71,10 +73,11 @@ def _lasts(arguments: Sequence[str]) -> bool:
     return bool(bound) and datetime.fromisoformat(bound) < datetime.now(UTC)
 
 
-def _is_said_for_good(answer: UvRun, arguments: Sequence[str]) -> bool:
+def _is_said_for_good(answer: UvRun) -> bool:
     if answer.result.exit_code == 0:
         return answer.written is not None and _is_text(answer.written)
-    return _WHEELS_ALONE in arguments and needs_source(answer.result.output.decode(errors="replace"))
+    said = answer.result.output.decode(errors="replace")
+    return "No solution found" in said and not is_network_fault(said) and not _REFUSED.search(said)
 
 
 def _is_text(written: bytes) -> bool:

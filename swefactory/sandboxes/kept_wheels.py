@@ -18,8 +18,10 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from swefactory.sandboxes.python27 import is_described
+
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(?:.*\\\n)*.*$", re.MULTILINE)
-_NEEDED = re.compile(r"[Ww]heels are required for `([A-Za-z0-9._-]+)`|([A-Za-z0-9._-]+)==\S+ has no usable wheels")
+_NEEDED = re.compile(r"[Ww]heels are required for `([A-Za-z0-9._-]+)`|([A-Za-z0-9._-]+)==\S+ has no (?:usable )?wheels")
 _BOUND = re.compile(r"\A# exclude-newer: .*\n")
 _PURE = "-none-any.whl"
 _SPARED_S = 3600  # no environment takes longer to fill
@@ -62,8 +64,9 @@ class KeptWheels:
         target = self.folder / _key(pin, version, "" if found[0].name.endswith(_PURE) else pin.bound)
         part = target.with_name(f".{secrets.token_hex(6)}.part")
         part.mkdir(parents=True)
-        shutil.copyfile(found[0], part / found[0].name)
-        for path in (self.folder, part, part / found[0].name):  # another user reads them, whatever our umask is
+        wheel = part / (_for_any(found[0].name) if is_described(version) else found[0].name)
+        shutil.copyfile(found[0], wheel)
+        for path in (self.folder, part, wheel):  # another user reads them, whatever our umask is
             path.chmod(0o755)
         try:
             part.rename(target)
@@ -106,6 +109,11 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in names:
             if (path := Path(parent, name)).is_file() and not path.is_symlink():
                 yield path
+
+
+def _for_any(name: str) -> str:
+    """uv holds that wheels for Python 2 alone fit no Python, nor binary ones this Python: see python27.py."""
+    return "-".join([*name.split("-")[:2], f"py2.py3{_PURE}"])
 
 
 def _is_of(wheel: Path, pin: Pin) -> bool:

@@ -51,8 +51,10 @@ class VenvBuild:
         # uv's own environment here may hold credentials of an index: none but uv runs in this try.
         uv = self._uv(store, _STORE, with_secrets=True)
         result = self._empty(uv, inside)
-        if result.exit_code == 0:
-            result = self._install(uv, inside, ["--no-build", "--offline", *_LOCKED])
+        if result.exit_code != 0:
+            return result
+        self._lead_to_project()
+        result = self._install(uv, inside, ["--no-build", "--offline", *_LOCKED])
         if result.exit_code != 0 and not needed(text_of(result)):
             result = self._install(uv, inside, ["--no-build", *_LOCKED])
         if result.exit_code == 0 and built:
@@ -91,18 +93,21 @@ class VenvBuild:
         return Isolated((), mounts, _LIMITS, env=env, cwd="/", network=network)
 
     def _empty(self, uv: Isolated, inside: str) -> CommandResult:
-        """Makes a virtual environment with nothing in it but the way to the project."""
+        """Makes a virtual environment with nothing in it."""
         for name in ("env", "cache"):
             (self.part / "work" / name).mkdir()
         open_to_all(self.part / "lock.txt", self.part / "work", self.part / "work" / "env")
         self.who.give(self.part / "work")
         python = f"{_UV27}/python" if self._is_described else str(self.interpreter.path)
         venv = [_UV, "venv", "--relocatable", "--no-project", "--allow-existing"]
-        result = self._run(uv, [*venv, "--python", python, f"{inside}/env"])
-        if result.exit_code == 0:
-            packages = f"{inside}/env/lib/python{self.interpreter.version}/site-packages"
-            self._run(uv, ["/usr/bin/tee", f"{packages}/_swefactory.pth"], _PTH)
-        return result
+        return self._run(uv, [*venv, "--python", python, f"{inside}/env"])
+
+    def _lead_to_project(self) -> None:
+        """Nothing but uv has run here yet, so nothing stands in the way of the file."""
+        lib = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}"
+        path = lib / "site-packages" / "_swefactory.pth"
+        path.write_text(_PTH)
+        open_to_all(path)
 
     def _install(self, uv: Isolated, inside: str, arguments: Sequence[str]) -> CommandResult:
         python = f"{inside}/env/bin/python"
@@ -140,16 +145,13 @@ class VenvBuild:
             write_description(described, str(self.interpreter.path))
         return (*mounts, Mount(described, _UV27))
 
-    def _run(self, isolated: Isolated, argv: list[str], stdin: str = "") -> CommandResult:
+    def _run(self, isolated: Isolated, argv: list[str]) -> CommandResult:
         tmp = self.part / "tmp"
         tmp.mkdir(exist_ok=True)
         self.who.give(tmp)
         mounts = (Mount(tmp, "/tmp", writable=True), *isolated.mounts)  # noqa: S108 - a private one, inside
         command = replace(isolated, argv=tuple(argv), mounts=mounts)
-        timeout_s = self.timeout_s
-        return run_isolated(
-            self.part, command, self.who, timeout_s=timeout_s, watched=[self.part], stdin=stdin.encode()
-        )
+        return run_isolated(self.part, command, self.who, timeout_s=self.timeout_s, watched=[self.part])
 
 
 def failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
