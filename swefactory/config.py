@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         default="", pattern="^(http://|$)", description="docker through `swefactory launcher` there, not a socket here"
     )
     launcher_token: SecretStr = Field(default=SecretStr(""), description="what the launcher and its users share")
+    build_settings: Path | None = Field(
+        default=None, description="what `images bootstrap --cluster` wrote of another machine, for docker builds"
+    )
     docker_base_image: str = Field(default="", description="base of environment images; empty: images/pins.toml")
     interpreters: str = Field(default="", description="more folders that hold Python interpreters, ':'-separated")
 

@@ -89,6 +89,7 @@ def make_docker(settings: Settings) -> "DockerBackend":
         disk_budget_bytes=settings.disk_budget,
         registry=settings.image_registry,
         launcher=Launcher(settings.launcher_url.rstrip("/"), token) if settings.launcher_url else None,
+        build_settings=settings.build_settings,
     )
 
 

@@ -183,12 +183,16 @@ def bootstrap(
     ] = None,
     root_tar: Annotated[Path | None, typer.Option(help="A root file system as a tar file.")] = None,
     root_image: Annotated[str, typer.Option(help="An image of the engine to start from.")] = "",
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="Also the images of compose.airgap.yaml, and this folder, with which its workers build."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the base images, without an image registry where none is reached (debootstrap and this machine's Pythons).
 
     Examples: `swefactory images bootstrap` · `swefactory images bootstrap --python 3.9 --python 3.12` ·
-    `swefactory images bootstrap --root-tar debian.tar`
+    `swefactory images bootstrap --root-tar debian.tar` · `swefactory images bootstrap --cluster cluster`
     """
     from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
 
@@ -199,6 +203,7 @@ def bootstrap(
         backend,
         versions=versions,
         source=BootstrapSource(root_tar=root_tar, root_image=root_image),
+        cluster=cluster,
         progress=lambda line: errors.print(line, markup=False),
     )
     rows = [[image.name, image.size_bytes // 2**20, image.duration_s, image.made] for image in made]

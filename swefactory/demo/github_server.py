@@ -1,4 +1,4 @@
-"""A small GitHub: REST, GraphQL and git over HTTP for one repository, on loopback. Standard library only.
+"""A small GitHub: REST, GraphQL and git over HTTP for one repository. Standard library only.
 
 Serves what a crawler asks of the real one, at the same addresses: /repos/…, /graphql, /OWNER/NAME.git. Answers carry
 ETags (304 when unchanged), pages are linked, a wrong token is 401, a former name redirects.
@@ -34,7 +34,13 @@ class Answer:
 
 
 @contextmanager
-def github_server(history: DemoHistory, *, token: str = "", former_names: tuple[str, ...] = ()) -> Iterator[str]:
+def github_server(
+    history: DemoHistory,
+    *,
+    token: str = "",
+    former_names: tuple[str, ...] = (),
+    address: tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[str]:
     """Serves while the context is open; gives its base URL. Any token will do where none is named."""
 
     class Handler(_Handler):
@@ -42,7 +48,7 @@ def github_server(history: DemoHistory, *, token: str = "", former_names: tuple[
         wanted_token = token
         formerly = former_names
 
-    with serving(Handler) as url:
+    with serving(Handler, address) as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback for as long as a context is open."""
+"""An HTTP server for as long as a context is open, on loopback unless it is told otherwise."""
 
 import threading
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ class QuietHandler(BaseHTTPRequestHandler):
 
     @property
     def url(self) -> str:
-        """The server's own address."""
+        """The server's own address, as whoever asks calls it: in a cluster it is the name of a service."""
         assert isinstance(self.server, ThreadingHTTPServer)
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"http://{self.headers.get('Host') or f'127.0.0.1:{self.server.server_port}'}"
 
 
 @contextmanager
-def serving(handler: type[QuietHandler]) -> Iterator[str]:
-    """Serves with `handler` on a free port; gives the base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def serving(handler: type[QuietHandler], address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
+    """Serves with `handler`, on a free port where it names none; gives the base URL on this machine."""
+    server = ThreadingHTTPServer(address, handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

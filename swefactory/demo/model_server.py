@@ -1,4 +1,4 @@
-"""A scripted model behind OpenAI's chat completions API, on loopback: for the demo, not for benchmarks.
+"""A scripted model behind OpenAI's chat completions API: for the demo, not for benchmarks.
 
 Stateless: what it says next depends on how many assistant messages the conversation holds and which issue it is about.
 It solves "negative spans" (#1), makes a plausible mistake on "60 minutes" (#6), and gives up on anything else.
@@ -91,14 +91,16 @@ def reply(messages: Sequence[Mapping[str, Any]]) -> Call:
 
 
 @contextmanager
-def model_server(*, api_key: str = "", status: int = 200) -> Iterator[str]:
+def model_server(
+    *, api_key: str = "", status: int = 200, address: tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[str]:
     """Serves while the context is open; gives the base URL. A `status` other than 200 refuses every request."""
 
     class Handler(_Handler):
         wanted_key = api_key
         refusal = status
 
-    with serving(Handler) as url:
+    with serving(Handler, address) as url:
         yield f"{url}/v1"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable, UsageError
 from swefactory.sandboxes.build_context import debian_address
+from swefactory.sandboxes.cluster_images import cluster_images, write_build_settings
 from swefactory.sandboxes.commands import run_command
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_images import DockerImages
@@ -57,16 +58,21 @@ def bootstrap_images(
     *,
     versions: Sequence[str] | None = None,
     source: BootstrapSource | None = None,
+    cluster: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[BootstrappedImage]:
     """Makes the base, then the interpreter images of `versions` (None: every one this machine can give); what stands
-    is left alone. Raises SandboxUnavailable, UsageError, InfrastructureError, Rejected(NO_INTERPRETER)."""
+    is left alone. With `cluster` also the images of compose.yaml, and that folder for the builds of its workers.
+    Raises SandboxUnavailable, UsageError, InfrastructureError, Rejected(NO_INTERPRETER)."""
     images = backend.images
     made = [
         _step(images, images.pins.base_image, lambda: _base(images, source or BootstrapSource(), progress), progress)
     ]
     for version in versions if versions is not None else backend.pythons():
         made.append(_step(images, f"{images.pins.python_image}:{version}", _python(images, version), progress))
+    if cluster is not None:
+        write_build_settings(cluster, images.pins.suite)
+        made += [_step(images, name, make, progress) for name, make in cluster_images(images).items()]
     return made
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from swefactory.errors import UsageError
 from swefactory.sandboxes.index_settings import network_settings
 
 _SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -21,8 +22,14 @@ _FOLDER_BYTES = 32 * 2**20  # a larger folder, such as a local index, is not sen
 _APT = Path("/etc/apt")
 
 
-def lay_out(context: Path, suite: str) -> None:
-    """Writes all of it below `context`."""
+def lay_out(context: Path, suite: str, given: Path | None = None) -> None:
+    """Writes all of it below `context`; copies it where another machine has laid it out at `given`, for the builds of
+    processes in containers."""
+    if given is not None:
+        if not (given / "host" / "settings.env").is_file():
+            raise UsageError(f"{given} holds no settings of builds; `swefactory images bootstrap --cluster` makes them")
+        shutil.copytree(given, context, dirs_exist_ok=True)
+        return
     host = context / "host"
     (host / "files").mkdir(parents=True, exist_ok=True)
     _write_settings(host / "settings.env", host, with_secrets=False)

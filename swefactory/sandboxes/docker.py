@@ -55,6 +55,7 @@ class DockerBackend:
         disk_budget_bytes: int = 0,
         registry: str = "",
         launcher: Launcher | None = None,
+        build_settings: Path | None = None,
     ) -> None:
         folder = cache_dir.resolve()
         self.engine = LaunchedEngine(launcher, folder / "docker") if launcher else Engine(docker_host)
@@ -74,6 +75,7 @@ class DockerBackend:
             self._found,
             {HOME_LABEL: self.home},
             ImageRegistry(self.engine, registry),
+            build_settings,
         )
         self._disk_budget_bytes = disk_budget_bytes
         locks = UseLocks(self._folder / "used")

@@ -48,6 +48,7 @@ class DockerImages:
     interpreters: Callable[[], Mapping[str, Interpreter]]
     environment_labels: Mapping[str, str]  # more labels for environments
     registry: ImageRegistry
+    build_settings: Path | None = None  # what another machine laid out for builds, instead of this one's settings
 
     def environment(self, spec: EnvironmentSpec) -> Materialised:
         """See SandboxBackend.materialise."""
@@ -145,14 +146,14 @@ class DockerImages:
             image = self.engine.image(name)
             if image is not None and image.labels.get(MADE_FROM) == made_from:
                 return image
-            with self._context() as context:
+            with self.context() as context:
                 shutil.copyfile(image_file("supervise.c"), context / "supervise.c")
                 arguments = {
                     "ROOT": root,
                     "PACKAGES": " ".join(self.pins.base_packages),
                     "APT_OPTIONS": apt_options(context),
                 }
-                return self._built(context, "base.Dockerfile", name, arguments, {**labels, MADE_FROM: made_from})
+                return self.built(context, "base.Dockerfile", name, arguments, {**labels, MADE_FROM: made_from})
 
     def versions_here(self) -> dict[str, str]:
         """Pythons that stand as images: version -> the image's name."""
@@ -167,7 +168,7 @@ class DockerImages:
             raise Rejected(
                 RejectReason.BUILD_FAILED, f"environment {spec.digest}: no Debian package is called {strange[0]!r}"
             )
-        with self._context() as context:
+        with self.context() as context:
             lock = context / "lock"
             lock.mkdir()
             shutil.copyfile(image_file("install.sh"), lock / "install.sh")
@@ -201,10 +202,10 @@ class DockerImages:
 
     def _build_python(self, name: str, found: Interpreter, base_name: str, labels: Mapping[str, str]) -> Image:
         prefix = f"{self.pins.python_prefix}/{found.version}"
-        with self._context() as context:
+        with self.context() as context:
             copy_interpreter(found, context / "python", prefix)
             arguments = {"BASE": base_name, "PREFIX": prefix, "VERSION": found.version}
-            return self._built(context, "python.Dockerfile", name, arguments, labels)
+            return self.built(context, "python.Dockerfile", name, arguments, labels)
 
     def uv(self) -> str:
         """The image that holds uv's program alone; named by the program's version."""
@@ -217,12 +218,13 @@ class DockerImages:
             if self.engine.image(name) is None:
                 with tempfile.TemporaryDirectory(dir=self.work_folder()) as folder:
                     shutil.copy(uv.find_uv_bin(), Path(folder) / "uv")
-                    self._built(Path(folder), "uv.Dockerfile", name, {}, {})
+                    self.built(Path(folder), "uv.Dockerfile", name, {}, {})
         return name
 
-    def _built(
+    def built(
         self, context: Path, template: str, name: str, arguments: Mapping[str, str], labels: Mapping[str, str]
     ) -> Image:
+        """Raises InfrastructureError when the template does not become that image."""
         result = self._build(context, template, name, arguments, labels)
         image = self.engine.image(name) if result.exit_code == 0 else None
         if image is None:
@@ -244,12 +246,17 @@ class DockerImages:
         return result
 
     @contextlib.contextmanager
-    def _context(self) -> Iterator[Path]:
+    def context(self) -> Iterator[Path]:
+        """A folder to build in, with what builds need of this machine."""
         with tempfile.TemporaryDirectory(dir=self.work_folder()) as folder:
-            lay_out(Path(folder), self.pins.suite)
+            self.lay_out(Path(folder))
             # Credentials must not travel to the engine with the context: they are handed over as secrets only.
             (Path(folder) / ".dockerignore").write_text("index.env\nuv.toml\n")
             yield Path(folder)
+
+    def lay_out(self, context: Path) -> None:
+        """See build_context.lay_out."""
+        lay_out(context, self.pins.suite, self.build_settings)
 
     def work_folder(self) -> Path:
         (self.folder / "contexts").mkdir(parents=True, exist_ok=True)

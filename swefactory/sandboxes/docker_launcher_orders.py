@@ -29,7 +29,7 @@ _IMAGE_ARGUMENTS = ("ROOT", "BASE", "PYTHON_IMAGE", "UV_IMAGE")
 class BuildOrder(BaseModel):
     """What a build may say. Its context is data; what runs is the template, in the engine's builder."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, regex_engine="python-re")
     template: str
     tag: str = Field(pattern=rf"^({OUR_IMAGE})?$")
     arguments: dict[str, str]

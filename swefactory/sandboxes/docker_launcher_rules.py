@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swefactory.errors import UsageError
 from swefactory.protocols import Limits
@@ -29,7 +29,9 @@ from swefactory.sandboxes.docker_exec import SUPERVISE
 Kind = Literal["container", "exec", "image", ""]
 Body = Literal["", "create", "exec", "start", "tar"]
 ID = r"[0-9a-f]{12,64}"
-OUR_IMAGE = r"swefactory/[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9._-]{1,128}"
+# Not the images of compose.yaml: who could make those would run as the launcher when it is next started.
+_SANDBOXES = r"swefactory/(?!(worker|postgres|redis)\b)[a-z0-9]"
+OUR_IMAGE = rf"{_SANDBOXES}[a-z0-9._/-]*:[A-Za-z0-9._-]{{1,128}}"
 _FLAG, _NUMBER, _TIME = r"[01]|[Tt]rue|[Ff]alse", r"-?[0-9]{1,9}", r"[0-9]{1,12}(\.[0-9]{1,9})?"
 _NO = r"0|[Ff]alse"
 _VERSION = re.compile(r"/v(1\.[0-9]{2})(/.*)")
@@ -79,7 +81,7 @@ ROUTES = (
     _route("GET", "/images/json", only_ids=_FLAG, all=_FLAG, filters=r".*"),
     _route("GET", rf"{_IMAGE}/json", "image"),
     _route("DELETE", _IMAGE, "image", force=_NO, noprune=_NO),
-    _route("POST", rf"{_IMAGE}/tag", "image", repo=r"swefactory/[a-z0-9._/-]+", tag=r"[A-Za-z0-9._-]+", force=_NO),
+    _route("POST", rf"{_IMAGE}/tag", "image", repo=rf"{_SANDBOXES}[a-z0-9._/-]*", tag=r"[A-Za-z0-9._-]+", force=_NO),
     _route("POST", "/containers/create", "", "create"),
     _route("GET", "/containers/json", all=_FLAG, size=_FLAG, limit=_NUMBER, trunc_cmd=_FLAG, filters=r".*"),
     _route("GET", rf"{_CONTAINER}/json", "container", size=_FLAG),
@@ -187,6 +189,7 @@ class _Host(BaseModel):
 
 
 class _Create(BaseModel):
+    model_config = ConfigDict(regex_engine="python-re")  # the other one cannot look ahead
     Image: str = Field(pattern=rf"^({OUR_IMAGE})$")
     Labels: dict[str, str]
     HostConfig: _Host

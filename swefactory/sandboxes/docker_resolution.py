@@ -16,7 +16,6 @@ from pathlib import Path
 from swefactory.errors import InfrastructureError
 from swefactory.image_files import image_file
 from swefactory.protocols import UvRun
-from swefactory.sandboxes.build_context import lay_out
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker_engine import Build
 from swefactory.sandboxes.docker_images import UV27, DockerImages
@@ -42,7 +41,7 @@ def run_uv(
         context = Path(name) / "context"
         described = is_described(python_version)
         uv_program = f"/inputs/{UV27}/python" if described else program
-        _lay_out(context, images.pins.suite, [*arguments, "--python", uv_program], files, writes)
+        _lay_out(context, images, [*arguments, "--python", uv_program], files, writes)
         if described:
             write_description(context / "inputs" / UV27, program)
         made = {"PYTHON_IMAGE": image, "PYTHON": program, "UV_IMAGE": images.uv()}
@@ -55,10 +54,12 @@ def run_uv(
     return run
 
 
-def _lay_out(context: Path, suite: str, arguments: Sequence[str], files: Mapping[str, str], writes: str) -> None:
+def _lay_out(
+    context: Path, images: DockerImages, arguments: Sequence[str], files: Mapping[str, str], writes: str
+) -> None:
     inputs = context / "inputs"
     (inputs / "files").mkdir(parents=True)
-    lay_out(context, suite)
+    images.lay_out(context)
     # Credentials must not travel to the engine with the context: they are handed over as secrets only.
     (context / ".dockerignore").write_text("index.env\nuv.toml\n")
     shutil.copyfile(image_file("resolve.sh"), inputs / "resolve.sh")
