@@ -53,6 +53,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_max_memory_per_child": 1_500_000,  # kB
         "worker_soft_shutdown_timeout": _SOFT_SHUTDOWN_S,
         "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,  # a stand-in without an encoding fails the import of the agent's terminal
         "beat_scheduler": "celery.beat:Scheduler",  # in memory: a tick that was missed is not worth a file
         "beat_schedule": {"dispatch": _every(DISPATCH, settings.dispatch_interval_s)},
         "beat_max_loop_interval": 60,

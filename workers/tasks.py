@@ -18,7 +18,7 @@ from db import jobs
 from db.engine import CatalogError, make_engine
 from db.enums import StageName
 from swefactory.config import Settings
-from swefactory.errors import SwefactoryError
+from swefactory.errors import InfrastructureError, SwefactoryError
 from swefactory.interrupts import deferred
 from swefactory.pipeline import is_live, owner_name, run_batch
 from swefactory.stage import Services
@@ -77,8 +77,13 @@ def dispatch() -> None:
 
 
 def _sweep_now_and_then(here: _Process) -> None:
-    """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine."""
+    """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine. One
+    that reaches no engine, as a crawl's worker in a container, has none to remove; a job that needs one says so. A
+    sweep that fails costs no job its hint, it is done again."""
     if time.monotonic() - here.swept_at < _SWEEP_INTERVAL_S:
         return
-    here.services.sandboxes.sweep(lambda label: is_live(here.engine, label))
+    try:
+        here.services.sandboxes.sweep(lambda label: is_live(here.engine, label))
+    except InfrastructureError as error:
+        _log.info("no sandboxes are swept here: %s", error)
     here.swept_at = time.monotonic()

@@ -21,6 +21,7 @@ from swefactory.cli import export
 from swefactory.cli.context import catalog
 from swefactory.cli.output import console, progress, show
 from swefactory.config import Settings
+from swefactory.demo.history import DemoHistory
 from swefactory.demo.servers import DemoServers, demo_servers
 from swefactory.errors import EXIT_FINDINGS, InfrastructureError
 from swefactory.pipeline import run_embedded
@@ -47,7 +48,7 @@ def demo(
             paths = export.write_all(current, engine, home / "exports")
             again = before == _rows(engine)
             _report(engine, paths, again=again)
-            wrong = list(_surprises(engine, servers))
+            wrong = list(surprises(engine, servers.history))
     _next(home, servers)
     for line in wrong:
         console.print(f"[red]not as expected[/] {line}")
@@ -122,17 +123,17 @@ def _report(engine: Engine, exports: list[Path], *, again: bool) -> None:
         console.print("\nNothing was left to do: this demo stood already, and not a row was added.")
 
 
-def _surprises(engine: Engine, servers: DemoServers) -> Iterator[str]:
+def surprises(engine: Engine, history: DemoHistory) -> Iterator[str]:
     """Each pull request whose fate is not the one its history was written for, and each rollout likewise."""
     with session(engine) as db:
         fates = {number: _fate(job, instance) for number, job, instance in db.exec(_FATES)}
         resolved = {(name, config.kind): rollout.resolved for name, config, rollout in db.exec(_RESOLVED)}
-    for pull_request in servers.history.pull_requests:
+    for pull_request in history.pull_requests:
         found = fates.get(pull_request.number, "not crawled")
         if found != pull_request.fate:
             yield f"pull request {pull_request.number}: {found} instead of {pull_request.fate}"
     for (name, kind), held in resolved.items():
-        expected = kind is AgentKind.ORACLE or name == servers.history.instance_id(_SOLVED)
+        expected = kind is AgentKind.ORACLE or name == history.instance_id(_SOLVED)
         if kind is AgentKind.NOP:
             expected = False
         if held is not expected:

@@ -91,9 +91,7 @@ def reply(messages: Sequence[Mapping[str, Any]]) -> Call:
 
 
 @contextmanager
-def model_server(
-    *, api_key: str = "", status: int = 200, address: tuple[str, int] = ("127.0.0.1", 0)
-) -> Iterator[str]:
+def model_server(*, api_key: str = "", status: int = 200, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
     """Serves while the context is open; gives the base URL. A `status` other than 200 refuses every request."""
 
     class Handler(_Handler):

@@ -6,7 +6,6 @@ both on every interface, the history below FOLDER, until it is ended.
 
 import signal
 import sys
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -223,8 +223,13 @@ class DockerBackend:
         import docker
 
         with self.engine.faults(f"remove the sandbox {container_id[:12]}"):
-            with contextlib.suppress(docker.errors.NotFound):
+            try:
                 self.engine.api.remove_container(container_id, force=True, v=True)
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError as error:  # two processes sweep at once: the other one is at it
+                if "already in progress" not in str(error.explanation):
+                    raise
 
     def _found(self) -> Mapping[str, Interpreter]:
         with self._lock:
