@@ -27,9 +27,9 @@ RUN python -m compileall -q swefactory workers db \
     && printf '#!/bin/sh\nexec python -m swefactory.cli.main "$@"\n' > /usr/local/bin/swefactory \
     && chmod 755 /usr/local/bin/swefactory
 RUN { id -u 1000 >/dev/null 2>&1 || useradd --uid 1000 --user-group --create-home swefactory; } \
-    && install -d -o 1000 -g 1000 /data
+    && install -d -o 1000 -g 1000 /data /artifacts
 USER 1000:1000
 WORKDIR /data
 ENV SWEFACTORY_HOME=/data
-VOLUME /data
+VOLUME /data /artifacts
 CMD ["swefactory", "status"]

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="package index to look names up; empty: uv's, pip's"
     )
 
+    artifact_dir: Path | None = Field(
+        default=None, description="where artifacts are kept, one folder for all hosts; default HOME/artifacts"
+    )
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
     # Ten drop "it does not work" and no real problem: the shortest of 730 published by benchmarks has 16 words.
@@ -76,6 +79,7 @@ class Settings(BaseSettings):
 
     disk_budget: int = Field(default=0, ge=0, description="bytes that environments and their caches may take; 0: any")
     image_registry: str = Field(default="", description="host[:port]/path that docker environments are shared through")
+    image_push: bool = Field(default=False, description="send each docker environment there as soon as it is built")
 
     tier: Tier = Field(default=Tier.BRONZE, description="runs a state: 3 for bronze, 10 silver, 30 gold")
     n_validation_runs: int | None = Field(default=None, ge=2, description="runs a state, whatever the tier says")
@@ -144,7 +148,7 @@ class Settings(BaseSettings):
 
     @property
     def artifacts_dir(self) -> Path:
-        return self.home.resolve() / "artifacts"
+        return (self.artifact_dir or self.home / "artifacts").resolve()
 
     @property
     def mirrors(self) -> Path:

@@ -88,6 +88,7 @@ def make_docker(settings: Settings) -> "DockerBackend":
         extra_interpreter_folders=_interpreter_folders(settings),
         disk_budget_bytes=settings.disk_budget,
         registry=settings.image_registry,
+        shares_builds=settings.image_push,
         launcher=Launcher(settings.launcher_url.rstrip("/"), token) if settings.launcher_url else None,
         build_settings=settings.build_settings,
     )

@@ -22,6 +22,21 @@ def test_the_launcher_alone_reaches_dockers_socket_and_shares_nothing_else_with_
     assert services()["launcher"]["networks"] == ["inside"]
 
 
+def test_without_a_registry_only_images_and_a_folder_to_read_differ() -> None:
+    """compose.airgap.yaml, where `!reset` takes the builds out."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!reset", lambda loader, node: None)
+    changed = yaml.load(_FILE.with_name("compose.airgap.yaml").read_text(), Loader)["services"]
+    assert set(changed) == set(services())
+    for name, change in changed.items():
+        assert change["pull_policy"] == "never"
+        assert set(change) <= {"pull_policy", "build", "image", "environment", "volumes"}, name
+        assert all(volume.endswith(":ro") and _SOCKET not in volume for volume in change.get("volumes", ()))
+
+
 def test_who_opens_sandboxes_does_so_through_the_launcher() -> None:
     for name in ("environment", "validation", "rollout"):
         service = services()[name]

@@ -215,14 +215,16 @@ def test_an_export_of_the_cluster_holds_the_validated_instances(rolled_out: Clus
 def test_a_worker_is_drained_and_given_more_processes_from_the_admins_container(rolled_out: Cluster) -> None:
     ids = rolled_out.compose("ps", "--quiet", "validation").split()
     host = f"celery@{ids[0][:12]}"
-    control = f"celery -A workers.app control --destination {host}"
-    inspect = f"celery -A workers.app inspect --destination {host} --json"
-    told = rolled_out.admin(
-        f"{control} cancel_consumer validation >&2; {control} pool_grow 1 >&2; {inspect} active_queues; {inspect} stats"
-    )
-    queues, stats = (json.loads(line)[host] for line in told.splitlines() if line.startswith("{"))
-    assert queues == []
-    assert len(stats["pool"]["processes"]) == 3
+    celery = f"celery -A workers.app {{}} --destination {host}"
+    control, inspect = celery.format("control"), f"{celery.format('inspect')} --json"
+    told = rolled_out.admin(f"{control} cancel_consumer validation >&2; {control} pool_grow 1; {inspect} active_queues")
+    assert json.loads(told.splitlines()[-1]) == {host: []}
+
+    def n_processes() -> int:
+        """Told soon after it was ordered, not at once."""
+        return len(json.loads(rolled_out.admin(f"{inspect} stats").splitlines()[-1])[host]["pool"]["processes"])
+
+    rolled_out.wait(lambda: n_processes() == 3, "no process is added")
 
 
 def test_no_sandbox_of_a_killed_worker_is_left(rolled_out: Cluster, docker_engine: Any) -> None:

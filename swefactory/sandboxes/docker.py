@@ -54,6 +54,7 @@ class DockerBackend:
         pins: ImagePins | None = None,
         disk_budget_bytes: int = 0,
         registry: str = "",
+        shares_builds: bool = False,
         launcher: Launcher | None = None,
         build_settings: Path | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class DockerBackend:
             build_timeout_s,
             self._found,
             {HOME_LABEL: self.home},
-            ImageRegistry(self.engine, registry),
+            ImageRegistry(self.engine, registry, shares_builds),
             build_settings,
         )
         self._disk_budget_bytes = disk_budget_bytes

@@ -150,6 +150,17 @@ class Engine:
         lines = result.output.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "the registry did not answer in time"
 
+    def share(self, name: str, there: str, timeout_s: float) -> str | None:
+        """Pushes the image `name` as `there`, a registry's name; None when it holds it afterwards, else why not."""
+        image = self.image(name)
+        repository, _, tag = there.rpartition(":")
+        with self.faults(f"name the image {name}"):
+            self.api.tag(name, repository, tag)
+        why = self.push(there, timeout_s)
+        if image is None or there not in image.tags:
+            self.remove_image(there)  # the name alone; one with it would pass for pulled
+        return why
+
     def usage(self) -> dict[str, Any]:
         """What `docker system df` says: images with what they share, build caches."""
         with self.faults("measure its images"):

@@ -58,7 +58,7 @@ class DockerImages:
             image = self.engine.image(name) or self.registry.pulled(name, spec.digest)
             built = image is None or not (self.registry.is_from_there(image) or self._is_current(image, spec))
             if built:
-                log = self._build_environment(spec, name)
+                log = self._build_environment(spec, name) + self.registry.said_of_build(name)
                 image = self.engine.image(name)
         if image is None:
             raise InfrastructureError(f"the image {name} was built but is gone; is something pruning images?")

@@ -109,9 +109,9 @@ class LaunchedEngine(Engine):
         """See Engine.pull."""
         return self._moved("pull", name, timeout_s)
 
-    def push(self, name: str, timeout_s: float) -> str | None:
-        """See Engine.push."""
-        return self._moved("push", name, timeout_s)
+    def share(self, name: str, there: str, timeout_s: float) -> str | None:
+        """See Engine.share; the launcher knows by the registry's name which image of ours is meant."""
+        return self._moved("push", there, timeout_s)
 
     def _moved(self, how: str, name: str, timeout_s: float) -> str | None:
         order = io.BytesIO(json.dumps({"name": name, "timeout_s": timeout_s}).encode())

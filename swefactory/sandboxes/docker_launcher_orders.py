@@ -140,8 +140,13 @@ class Launching:
         shared = bool(self.rules.registry) and order.name.startswith(f"{self.rules.registry.rstrip('/')}/")
         if not (shared or (how == "pull" and order.name in self.rules.roots)):
             raise Refused(f"the launcher does not {how} {order.name}; its registry is {self.rules.registry or 'none'}")
-        act = self.engine.pull if how == "pull" else self.engine.push
-        return json.dumps({"why": act(order.name, order.timeout_s)}).encode()
+        if how == "pull":
+            return json.dumps({"why": self.engine.pull(order.name, order.timeout_s)}).encode()
+        ours = order.name.removeprefix(f"{self.rules.registry.rstrip('/')}/")
+        if not re.fullmatch(OUR_IMAGE, ours):
+            raise Refused(f"the launcher does not push {ours}: it is no image of a sandbox")
+        self._require_image(ours)
+        return json.dumps({"why": self.engine.share(ours, order.name, order.timeout_s)}).encode()
 
 
 def _read[M: BaseModel](model: type[M], body: bytes) -> M:

@@ -1,7 +1,8 @@
 """Shares environment images through a registry. One property: a pulled image is used only if it says it is the one.
 
 An image is REGISTRY/swefactory/env:TAG there and swefactory/env:TAG here, TAG the first digits of the environment's
-digest; the whole digest is its label. What a registry gives is trusted as far as the registry is.
+digest; the whole digest is its label. What a registry gives is trusted as far as the registry is. Where all hosts of a
+cluster share one, each sends what it has built, and none builds what another has.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class ImageRegistry:
 
     engine: Engine
     address: str = ""
+    gets_builds: bool = False  # whether what is built here is sent there at once
 
     def there(self, name: str) -> str:
         """The registry's name of an image of ours."""
@@ -49,12 +51,16 @@ class ImageRegistry:
         image = self.engine.image(name)
         if image is None:
             raise InfrastructureError(f"the image {name} is not here; build it first: swefactory images rebuild")
-        known = self.there(name) in image.tags
-        repository, _, tag = self.there(name).rpartition(":")
-        with self.engine.faults(f"name the image {name}"):
-            self.engine.api.tag(name, repository, tag)
-        why = self.engine.push(self.there(name), _TIMEOUT_S)
-        if not known:
-            self.engine.remove_image(self.there(name))  # the name alone; one with it would pass for pulled
-        if why:
+        if why := self.engine.share(name, self.there(name), _TIMEOUT_S):
             raise InfrastructureError(f"the registry does not take {self.there(name)}: {why}")
+
+    def said_of_build(self, name: str) -> str:
+        """Sends what was just built, where that is wanted; the line about it for the build's log. A registry that does
+        not take it costs the others a build, not this job its environment."""
+        if not (self.address and self.gets_builds):
+            return ""
+        try:
+            self.push(name)
+        except InfrastructureError as error:
+            return f"\n[not shared: {error}]\n"
+        return f"\n[shared as {self.there(name)}]\n"
