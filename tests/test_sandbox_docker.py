@@ -21,6 +21,7 @@ from swefactory.image_files import image_file, load_pins
 from swefactory.protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
 from swefactory.sandboxes.build_context import debian_sources, lay_out
+from swefactory.sandboxes.cluster_images import write_build_settings
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_container import create_parameters, host_config
 from swefactory.sandboxes.image_pins import what_stands
@@ -329,6 +330,19 @@ def test_credentials_of_an_index_never_travel_with_the_build_context(
     assert PLANTED.encode() not in sent
     assert b"https://index.invalid/simple" in sent
     assert (tmp_path / "index.env").read_text().count(PLANTED) == 2
+
+
+def test_settings_of_builds_are_those_another_machine_has_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://there.invalid/simple")
+    write_build_settings(tmp_path / "given", "bookworm")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://here.invalid/simple")
+    images = DockerBackend(tmp_path / "home", build_settings=tmp_path / "given").images
+    with images.context() as context:
+        assert "there.invalid" in (context / "host" / "settings.env").read_text()
+    with pytest.raises(UsageError, match="images bootstrap --cluster"):
+        DockerBackend(tmp_path / "home", build_settings=tmp_path).images.lay_out(tmp_path / "context")
 
 
 # ---------------------------------------------------------------- leftovers
