@@ -108,6 +108,8 @@ def test_a_wheel_with_compiled_code_belongs_to_its_bound(tmp_path: Path) -> None
     early, late = pins_of(LOCK), pins_of(LOCK.replace("2020", "2021"))
     for name, wheel in (("one", "one-1-py3-none-any.whl"), ("two-x", "two_x-2-cp38-cp38-linux_x86_64.whl")):
         (cache / wheel).write_bytes(b"wheel")
+        (cache / "src" / "dist").mkdir(parents=True, exist_ok=True)
+        (cache / "src" / "dist" / wheel).write_bytes(b"what setup.py left in its own folder")
         assert kept.keep(early[name], "3.8", cache.parent)
         assert kept.find(early[name], "3.8")
         assert kept.find(early[name], "3.9") is None

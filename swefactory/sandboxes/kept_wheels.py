@@ -24,6 +24,7 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(?:.*\\\n)*.*$", re.MULTILINE
 _NEEDED = re.compile(r"[Ww]heels are required for `([A-Za-z0-9._-]+)`|([A-Za-z0-9._-]+)==\S+ has no (?:usable )?wheels")
 _BOUND = re.compile(r"\A# exclude-newer: .*\n")
 _PURE = "-none-any.whl"
+_SOURCES = "src"  # uv's name for them
 _SPARED_S = 3600  # no environment takes longer to fill
 
 
@@ -104,8 +105,9 @@ def needed(said: str) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every plain file below it, not through links."""
-    for parent, _, names in os.walk(folder):
+    """Every plain file below it, not through links, nor in unpacked sources, where some builds leave a second wheel."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != _SOURCES]
         for name in names:
             if (path := Path(parent, name)).is_file() and not path.is_symlink():
                 yield path
