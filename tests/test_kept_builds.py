@@ -95,6 +95,7 @@ def test_a_lock_is_its_pins_with_their_hashes() -> None:
         ("hint: Wheels are required for `one` because building from source is disabled for all packages", "one"),
         ("hint: Wheels are\n  required for `one` because building", "one"),
         ("cause: Because one==1.10.0 has no wheels with a matching Python version tag (e.g., `cp27`) and only", "one"),
+        ("error: Failed to download `one==0.7.0`\n  cause: Hash mismatch for `one==0.7.0`", "one"),
         ("error: Failed to fetch one", ""),
     ],
 )

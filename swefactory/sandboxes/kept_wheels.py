@@ -21,7 +21,11 @@ from packaging.utils import canonicalize_name
 from swefactory.sandboxes.python27 import is_described
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(?:.*\\\n)*.*$", re.MULTILINE)
-_NEEDED = re.compile(r"[Ww]heels are required for `([A-Za-z0-9._-]+)`|([A-Za-z0-9._-]+)==\S+ has no (?:usable )?wheels")
+_NEEDED = (
+    re.compile(r"[Ww]heels are required for `([A-Za-z0-9._-]+)`"),
+    re.compile(r"([A-Za-z0-9._-]+)==\S+ has no (?:usable )?wheels"),
+    re.compile(r"Hash mismatch for `([A-Za-z0-9._-]+)=="),  # its wheels are younger than the lock
+)
 _BOUND = re.compile(r"\A# exclude-newer: .*\n")
 _PURE = "-none-any.whl"
 _SOURCES = "src"  # uv's name for them
@@ -99,9 +103,9 @@ def lock_of(pins: Iterable[Pin]) -> str:
 
 
 def needed(said: str) -> str:
-    """The package of which an install from wheels alone said that it has none; empty when it names none."""
-    found = _NEEDED.search(" ".join(said.split()))
-    return canonicalize_name(found[1] or found[2]) if found else ""
+    """The package of which an install from wheels alone said that the lock has none; empty when it names none."""
+    found = (pattern.search(" ".join(said.split())) for pattern in _NEEDED)
+    return next((canonicalize_name(match[1]) for match in found if match), "")
 
 
 def _files(folder: Path) -> Iterator[Path]:
