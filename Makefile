@@ -17,7 +17,7 @@ test: venv ## Run the tests; with docker, Redis and PostgreSQL where they are pr
 	@$(BIN)/python -m pytest --numprocesses $${JOBS:-2} --dist loadfile $(ARGS)
 
 consumers: venv ## Install what reads our exports (swebench, harbor, datasets, TRL) and let it read some
-	@$(BIN)/python -m pytest -m consumers tests/test_consumers.py $(ARGS)
+	@$(BIN)/python -m pytest -m consumers tests/test_consumers*.py $(ARGS)
 
 check: venv ## Lint, types and layers
 	@$(BIN)/ruff check .

@@ -8,13 +8,11 @@ trainers, which want torch.
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uv
 
 from db.engine import session
 from swefactory.artifacts import LocalArtifacts
@@ -26,7 +24,7 @@ from swefactory.exports.swebench_folder import Extras
 from swefactory.exports.trajectories import Form, Telling, ToolArgs
 from swefactory.wiring import make_services
 from tests.catalogs import upgraded
-from tests.conftest import _absent
+from tests.consumer_environments import python_of
 from tests.test_exports import UNCERTIFIED, fill
 from tests.test_exports_to_train import ALL, EVERY, validated
 from tests.told_rollouts import add_told, solved
@@ -34,38 +32,7 @@ from tests.trajectory_events import Events
 
 pytestmark = pytest.mark.consumers
 HERE = Path(__file__).parent
-# What is asked for in each environment. TRL's own list names torch for its trainers, which are not what reads files.
-_ASKED = {
-    "swebench": ["swebench==5.0.2"],
-    "harbor": ["harbor==0.26.0"],
-    "datasets": ["datasets==5.2.0"],
-    "trl": ["datasets==5.2.0", "jinja2", "tokenizers", "huggingface-hub", "safetensors", "regex", "pyyaml", "typer"],
-}
-_ALONE = {"trl": ["trl==1.16.0", "transformers==5.24.0"]}  # without what they ask for
 Run = Callable[..., dict[str, Any]]
-
-
-def python_of(name: str) -> Path:
-    """The interpreter of a consumer's environment, made once and kept."""
-    kept = Path(os.environ.get("SWEFACTORY_TEST_DOWNLOADS") or Path.home() / ".cache" / "swefactory-tests")
-    asked = [*_ASKED[name], *_ALONE.get(name, ())]
-    versions = "-".join(each.split("==")[1] for each in asked if "==" in each)
-    folder = kept / "consumers" / f"{name}-{versions}-py{sys.version_info.major}{sys.version_info.minor}"
-    python = folder / "bin" / "python"
-    if not (folder / "whole").exists():
-        _install(name, [uv.find_uv_bin(), "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-        install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", str(python)]
-        _install(name, [*install, *_ASKED[name]])
-        if name in _ALONE:
-            _install(name, [*install, "--no-deps", *_ALONE[name]])
-        (folder / "whole").touch()
-    return python
-
-
-def _install(name: str, command: Sequence[str]) -> None:
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-    if ran.returncode:
-        _absent(name, f"the package registry does not give it: {(ran.stderr.strip().splitlines() or ['?'])[-1]}")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """A small GitHub: REST, GraphQL and git over HTTP for one repository. Standard library only.
 
-Serves what a crawler asks of the real one, at the same addresses: /repos/…, /graphql, /OWNER/NAME.git. Answers carry
-ETags (304 when unchanged), pages are linked, a wrong token is 401, a former name redirects.
+Serves what a crawler asks of the real one, at the same addresses: /repos/…, /graphql, /OWNER/NAME.git,
+/OWNER/NAME/pull/N.diff. Answers carry ETags (304 when unchanged), pages are linked, a wrong token is 401, a former
+name redirects.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from swefactory.checkouts import git_environment
+from swefactory.checkouts import git_environment, run_git
 from swefactory.demo import payloads
 from swefactory.demo.graphql import QueryError, answer
 from swefactory.demo.history import DemoHistory
@@ -60,6 +61,8 @@ class _Handler(QuietHandler):
     def do_GET(self) -> None:
         if ".git/" in self.path:
             self._git()
+        elif self.path.endswith(".diff"):
+            self._diff()
         else:
             self._body()  # what is not read would be taken for the next request on this connection
             self._send(self._checked() or self._rest())
@@ -118,8 +121,7 @@ class _Handler(QuietHandler):
             case ["pulls", number, "files"] if number in pulls:
                 return [{"filename": path, "status": "modified"} for path in pulls[number].files]
             case ["pulls", number, "commits"] if number in pulls:
-                pull_request = pulls[number]
-                return [{"sha": pull_request.head_commit, "commit": {"message": pull_request.commit_message}}]
+                return payloads.commits(pulls[number])
         return _NOT_FOUND
 
     def _paged(self, rows: list[payloads.Json], query: str) -> Answer:
@@ -169,6 +171,16 @@ class _Handler(QuietHandler):
         head, _, content = ran.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         self._write(int(headers.pop("Status", "200").split(" ")[0]), headers, content)
+
+    def _diff(self) -> None:
+        """A public page, and so without a token: what a pull request changes since it left its base."""
+        pages = {f"/{self.served.name}/pull/{found.number}.diff": found for found in self.served.pull_requests}
+        self._body()
+        if (found := pages.get(self.path)) is None:
+            self._send(_NOT_FOUND)
+            return
+        content = run_git(self.served.bare, "diff", f"{found.base_commit}...{found.head_commit}")
+        self._write(HTTPStatus.OK, {"Content-Type": "text/plain; charset=utf-8"}, content)
 
     # ------------------------------------------------------------ HTTP
 

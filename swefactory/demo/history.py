@@ -20,7 +20,7 @@ from typing import Any
 from swefactory.checkouts import apply_patch, run_git
 
 _SAMPLE = Path(__file__).parent / "sample"
-_MERGED_AFTER = timedelta(hours=5)
+_COMMITTED_BEFORE, _MERGED_AFTER = timedelta(minutes=20), timedelta(hours=5)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class DemoPullRequest:
     title: str
     body: str
     author: str
+    committed_at: datetime
     opened_at: datetime
     merged_at: datetime
     commit_message: str
@@ -111,11 +112,11 @@ def build_history(folder: Path) -> DemoHistory:
 def _pull_request(tree: Path, pull: Mapping[str, Any]) -> DemoPullRequest:
     """Commits the change on a branch of its own, keeps that as refs/pull/N/head, and merges it into main."""
     number, author, opened_at = pull["number"], pull["author"], pull["opened_at"]
-    merged_at = opened_at + _MERGED_AFTER
+    committed_at, merged_at = opened_at - _COMMITTED_BEFORE, opened_at + _MERGED_AFTER
     base = _id_of(tree, "main")
     run_git(tree, "checkout", "--quiet", "-b", f"topic-{number}")
     apply_patch(tree, (_SAMPLE / "changes" / f"{number}.patch").read_text(encoding="utf-8"))
-    _commit(tree, pull["commit"], author, opened_at - timedelta(minutes=20))
+    _commit(tree, pull["commit"], author, committed_at)
     head = _id_of(tree, "HEAD")
     run_git(tree, "update-ref", f"refs/pull/{number}/head", head)
     files = run_git(tree, "diff", "--name-only", base, head).decode().splitlines()
@@ -124,9 +125,10 @@ def _pull_request(tree: Path, pull: Mapping[str, Any]) -> DemoPullRequest:
     run_git(tree, "branch", "--quiet", "-D", f"topic-{number}")
     issue = _issue(pull["issue"]) if "issue" in pull else None
     return DemoPullRequest(
-        number=number, title=pull["title"], body=pull["body"], author=author, opened_at=opened_at, merged_at=merged_at,
-        commit_message=pull["commit"], base_commit=base, head_commit=head, merge_commit=_id_of(tree, "HEAD"),
-        files=tuple(files), issue=issue, is_closing=pull.get("links") == "closing", fate=pull["fate"],
+        number=number, title=pull["title"], body=pull["body"], author=author, committed_at=committed_at,
+        opened_at=opened_at, merged_at=merged_at, commit_message=pull["commit"], base_commit=base, head_commit=head,
+        merge_commit=_id_of(tree, "HEAD"), files=tuple(files), issue=issue,
+        is_closing=pull.get("links") == "closing", fate=pull["fate"],
     )  # fmt: skip
 
 

@@ -55,13 +55,21 @@ def comments(history: DemoHistory, found: DemoIssue, url: str) -> list[Json]:
 
 def pull_request(history: DemoHistory, found: DemoPullRequest, url: str) -> Json:
     api = f"{url}/repos/{history.name}/pulls/{found.number}"
+    page = f"{url}/{history.name}/pull/{found.number}"
+    base = {"ref": "main", "sha": found.base_commit, "repo": repository(history, url)}
     return {
         "id": found.number, "number": found.number, "title": found.title, "body": found.body, "state": "closed",
-        "user": user(found.author), "html_url": f"{url}/{history.name}/pull/{found.number}", "url": api,
+        "user": user(found.author), "html_url": page, "url": api, "diff_url": f"{page}.diff",
         "created_at": stamp(found.opened_at), "updated_at": stamp(found.merged_at), "merged": True,
         "merged_at": stamp(found.merged_at), "merge_commit_sha": found.merge_commit,
-        "base": {"ref": "main", "sha": found.base_commit}, "head": {"ref": "topic", "sha": found.head_commit},
+        "base": base, "head": {"ref": "topic", "sha": found.head_commit},
     }  # fmt: skip
+
+
+def commits(found: DemoPullRequest) -> list[Json]:
+    identity = {"name": found.author, "date": stamp(found.committed_at)}
+    commit = {"message": found.commit_message, "author": identity, "committer": identity}
+    return [{"sha": found.head_commit, "commit": commit}]
 
 
 # ---------------------------------------------------------------- GraphQL
@@ -102,7 +110,7 @@ def _graph_pull_request(history: DemoHistory, found: DemoPullRequest, url: str) 
     repository = {"nameWithOwner": history.name}
     closing = [_graph_issue(history, found.issue, url)] if found.issue and found.is_closing else []
     commit = {"message": found.commit_message, "oid": found.head_commit}
-    dates = {"authoredDate": stamp(found.opened_at), "committedDate": stamp(found.opened_at)}
+    dates = {"authoredDate": stamp(found.committed_at), "committedDate": stamp(found.committed_at)}
     return {
         "__typename": "PullRequest", "repository": repository,
         "number": found.number, "title": found.title, "body": found.body, "author": {"login": found.author},
