@@ -6,6 +6,7 @@ A wheel carries them as swefactory/_images; a checkout (or an editable install) 
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from swefactory.errors import UsageError
@@ -60,6 +61,12 @@ def image_file(name: str) -> Path:
     if not path.is_file():
         raise UsageError(f"the file {path} is missing; install swefactory again")
     return path
+
+
+@cache
+def image_text(name: str) -> str:
+    """The text of one file of images/, read once a process: exports ask for it with every row."""
+    return image_file(name).read_text(encoding="utf-8")
 
 
 def load_pins(path: Path | None = None) -> ImagePins:

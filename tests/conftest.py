@@ -7,6 +7,7 @@ SWEFACTORY_REQUIRE_REAL_PARTS=1 they fail instead.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -196,6 +198,25 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
     admin.dispose()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty registry on this machine."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        _absent("registry", "docker-registry is not installed (Debian: apt install docker-registry)")
+    address = f"127.0.0.1:{free_port()}"
+    facts = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}}
+    (tmp_path / "registry.json").write_text(json.dumps(facts | {"http": {"addr": address}}))  # JSON is YAML
+    command = [program, "serve", str(tmp_path / "registry.json")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
+                break
+            time.sleep(0.1)
+        yield address
+        process.terminate()
 
 
 @pytest.fixture(scope="session")

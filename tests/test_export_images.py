@@ -1,13 +1,9 @@
 """Images of an export: pushed to a real registry, or a layout in the folder, by a real engine; each row says which."""
 
-import contextlib
 import hashlib
 import io
 import json
-import shutil
-import subprocess
 import tarfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +22,6 @@ from swefactory.exports.oci import OciLayout
 from swefactory.instance_runs import load_instance
 from swefactory.sandboxes.docker_images import MADE_FROM
 from swefactory.wiring import make_docker, make_services
-from tests.conftest import _absent, free_port
 from tests.test_exports import UNCERTIFIED, fill
 from tests.test_exports_to_train import validated
 
@@ -57,25 +52,6 @@ def image(catalog: Engine, settings: Settings, docker_engine: Any) -> Iterator[s
     yield name
     for tagged in docker_engine.images.get(name).tags:
         docker_engine.images.remove(tagged)
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    """The address of an empty registry on this machine."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        _absent("registry", "docker-registry is not installed (Debian: apt install docker-registry)")
-    address = f"127.0.0.1:{free_port()}"
-    facts = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}}
-    (tmp_path / "registry.json").write_text(json.dumps(facts | {"http": {"addr": address}}))  # JSON is YAML
-    command = [program, "serve", str(tmp_path / "registry.json")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
-                break
-            time.sleep(0.1)
-        yield address
-        process.terminate()
 
 
 def written(

@@ -7,8 +7,9 @@ that both know is counted in each field, under a word that says how far the two 
 HOME holds the catalog that crawled the same GitHub (crawl and candidate jobs are enough).
 
     same      byte for byte
-    form      patches: but for the length of blob ids and what stands after the second @@ of a hunk (git's guess at the
-              function around it); hints: each comment ends with a line break, theirs have it in between
+    form      patches: but for the length of blob ids, a hunk's length of 1 (theirs writes it out) and what stands after
+              its second @@ (git's guess at the function around it); hints: each comment ends with a line break,
+              theirs have it in between
     split     the same changes, otherwise divided: a test is a test by what it holds, theirs by "test" in its path
     base      the diff from where the branch really left, not from the pull request's base.sha
     order     the same issues: ours by number, theirs in no order
@@ -41,7 +42,7 @@ FIELDS = (
 )  # fmt: skip
 WORDS = ("same", "form", "split", "base", "order", "stripped", "issues", "fewer", "other")
 _BLOBS = re.compile(r"^index ([0-9a-f]{7})[0-9a-f]*\.\.([0-9a-f]{7})[0-9a-f]*", re.MULTILINE)
-_HUNK = re.compile(r"^(@@ -[\d,]+ \+[\d,]+ @@).*$", re.MULTILINE)
+_HUNK = re.compile(r"^@@ -(\d+)(?:,1)?(,\d+)? \+(\d+)(?:,1)?(,\d+)? @@.*$", re.MULTILINE)
 _FILE = re.compile(r"^(?=diff --git )", re.MULTILINE)
 
 
@@ -163,7 +164,7 @@ def _patch(mine: Row, theirs: Row, name: str) -> str:
 
 def _files(patch: str) -> list[str]:
     """A diff's files, without what git leaves to taste."""
-    plain = _HUNK.sub(r"\1", _BLOBS.sub(r"index \1..\2", patch))
+    plain = _HUNK.sub(r"@@ -\1\2 +\3\4 @@", _BLOBS.sub(r"index \1..\2", patch))
     return [part for part in _FILE.split(plain) if part]
 
 

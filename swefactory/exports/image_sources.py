@@ -8,6 +8,7 @@ images.jsonl says which of these it is, and with what digest where there is an i
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import batched
 
 from sqlalchemy import Engine
 
@@ -20,6 +21,7 @@ from swefactory.instance_runs import EvaluatedInstance, RunServices, load_instan
 from swefactory.sandboxes.docker import DockerBackend
 
 _PUSH_TIMEOUT_S = 1800
+_BATCH = 50  # instances that are read at once
 
 
 @dataclass
@@ -45,10 +47,11 @@ class Images:
     def write(self, engine: Engine, folder: ExportFolder, ids: Iterable[int]) -> None:
         """images.jsonl of these task instances. No transaction is open while an image is made: that takes long."""
         with folder.lines("images.jsonl") as lines:
-            for task_instance_id in ids:
+            for some in batched(ids, _BATCH):
                 with session(engine, writing=False) as db:
-                    instance = load_instance(db, task_instance_id)
-                lines.write(self._provided(folder, instance))
+                    instances = [load_instance(db, task_instance_id) for task_instance_id in some]
+                for instance in instances:
+                    lines.write(self._provided(folder, instance))
         if self._layout is not None:
             self._layout.finish(folder)
 

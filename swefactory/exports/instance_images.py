@@ -12,12 +12,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import INPUTS, EvaluationSpec
-from swefactory.image_files import image_file
+from swefactory.image_files import image_file, image_text
 from swefactory.instance_runs import EvaluatedInstance, RunServices, base_evaluation
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
@@ -52,17 +53,22 @@ def image_name(instance: EvaluatedInstance, registry: str = "") -> str:
 
 def made_from(instance: EvaluatedInstance) -> str:
     """A hash over all that goes into the image, in hex digits."""
-    texts = [(INPUTS / name).read_text(encoding="utf-8") for name in _RUNNERS]
-    texts += [image_file(name).read_text(encoding="utf-8") for name in _TEMPLATES]
     facts = {
         "environment": instance.environment_digest,
         "repository": instance.repository,
         "base_commit": instance.base_commit,
         "layout": asdict(instance.layout),
         "variables": dict(instance.environment_variables),
-        "files": [digest_of(text.encode()) for text in texts],
+        "files": _file_digests(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _file_digests() -> tuple[str, ...]:
+    """Of the files that are the same in every image; read once a process, as every row of an export names its image."""
+    texts = [(INPUTS / name).read_text(encoding="utf-8") for name in _RUNNERS]
+    return tuple(digest_of(text.encode()) for text in (*texts, *map(image_text, _TEMPLATES)))
 
 
 def build(services: RunServices, docker: DockerBackend, instance: EvaluatedInstance) -> bool:

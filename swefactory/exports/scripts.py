@@ -8,16 +8,23 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 
-from swefactory.image_files import image_file
+from swefactory.image_files import image_text
 from swefactory.model_patches import protected_paths
 
 START, END = ">>>>> Start Test Output", ">>>>> End Test Output"
+_SPACING = {ord(c): None for c in "\t\n"}
 _APPLY = "git apply --verbose --whitespace=nowarn -"
 
 
 def eval_script(test_patch: str, test_files: Sequence[str]) -> str:
     """SWE-bench's eval_script: what it prints between its two markers is read by `parse_log_pytest`."""
+    return _eval_script(test_patch, tuple(test_files))
+
+
+@lru_cache(maxsize=1)  # whether an instance has one is asked right before its row is made
+def _eval_script(test_patch: str, test_files: tuple[str, ...]) -> str:
     return _filled("swebench-eval.sh", test_patch, test_files, APPLY=_applied(test_patch))
 
 
@@ -28,15 +35,15 @@ def harbor_test(test_patch: str, test_files: Sequence[str]) -> str:
 
 def harbor_solve() -> str:
     """Harbor's solution/solve.sh; gold.patch lies beside it."""
-    return image_file("harbor-solve.sh").read_text(encoding="utf-8")
+    return image_text("harbor-solve.sh")
 
 
 def _filled(name: str, test_patch: str, test_files: Sequence[str], **more: str) -> str:
     """A template of images/ with its @NAMES@ filled in, each once: what is filled in is not looked at again."""
     protected = [f":(top,literal){path}" for path in sorted(protected_paths(test_patch))]
-    restore = image_file("restore-tests.sh").read_text(encoding="utf-8").replace("@PROTECTED@", _words(protected))
+    restore = image_text("restore-tests.sh").replace("@PROTECTED@", _words(protected))
     values = {"RESTORE": restore.rstrip("\n"), "FILES": _words(test_files), **more}
-    first, *parts = image_file(name).read_text(encoding="utf-8").split("@")
+    first, *parts = image_text(name).split("@")
     # between two marks stands a name; every other @ of the template would be a slip and raises KeyError
     return first + "".join(values[part] if n % 2 == 0 else part for n, part in enumerate(parts))
 
@@ -65,5 +72,5 @@ def _applied(patch: str) -> str:
 
 def _is_plain(patch: str, mark: str) -> bool:
     """Whether it survives as text: harnesses split scripts into lines and look for the markers in them."""
-    visible = all(c.isprintable() or c in "\t\n" for c in patch)
+    visible = patch.translate(_SPACING).isprintable()
     return visible and patch.endswith("\n") and not any(word in patch for word in (mark, START, END))

@@ -5,15 +5,17 @@ twins. White space is written as Unicode's pictures of it (␠ ␉ ␤), which p
 put into ids itself. The same rules stand in swefactory/inputs/swefactory_verdict.py. Pure.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 _PICTURES = {n: chr(0x2400 + n) for n in range(1, 0x21)} | {0x7F: "␡"}
+_PLAIN = re.compile("[!-~]*")
 _BACK = {ord(picture): chr(n) for n, picture in _PICTURES.items()}
 
 
 def printable(test_id: str) -> str:
     """The id in one word."""
-    return "".join(_picture(c) for c in test_id)
+    return test_id if _PLAIN.fullmatch(test_id) else "".join(_picture(c) for c in test_id)
 
 
 def _picture(c: str) -> str:
