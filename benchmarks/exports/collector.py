@@ -11,7 +11,8 @@ HOME holds the catalog that crawled the same GitHub (crawl and candidate jobs ar
               its second @@ (git's guess at the function around it); hints: each comment ends with a line break,
               theirs have it in between
     split     the same changes, otherwise divided: a test is a test by what it holds, theirs by "test" in its path
-    base      the diff from where the branch really left, not from the pull request's base.sha
+    range     the diff of other commits: ours of what was merged, or from where the branch really left (see
+              swefactory/pull_ranges.py); theirs of the branch's head against where it left the base
     order     the same issues: ours by number, theirs in no order
     stripped  without lines that tell the solution; `statement_strips` names the rules
     issues    of other issues: ours link by more than closing keywords, theirs by any "fixes #N" of title, body, commits
@@ -40,7 +41,7 @@ from swefactory.config import Settings
 FIELDS = (
     "instance_id", "repo", "base_commit", "created_at", "patch", "test_patch", "problem_statement", "hints_text",
 )  # fmt: skip
-WORDS = ("same", "form", "split", "base", "order", "stripped", "issues", "fewer", "other")
+WORDS = ("same", "form", "split", "range", "order", "stripped", "issues", "fewer", "other")
 _BLOBS = re.compile(r"^index ([0-9a-f]{7})[0-9a-f]*\.\.([0-9a-f]{7})[0-9a-f]*", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -(\d+)(?:,1)?(,\d+)? \+(\d+)(?:,1)?(,\d+)? @@.*$", re.MULTILINE)
 _FILE = re.compile(r"^(?=diff --git )", re.MULTILINE)
@@ -149,17 +150,15 @@ def agreement(mine: Row, theirs: Row) -> dict[str, str]:
     }
 
 
-def _base(mine: Row, theirs: Row, name: str) -> str:
-    return "base"
-
-
 def _patch(mine: Row, theirs: Row, name: str) -> str:
     if _files(mine[name]) == _files(theirs[name]):
         return "form"
     both = [sorted(_files(row["patch"]) + _files(row["test_patch"])) for row in (mine, theirs)]
     if both[0] == both[1]:
         return "split"
-    return "base" if mine["base_commit"] != theirs["base_commit"] else "other"
+    names = [sorted(part.split("\n", 1)[0] for part in parts) for parts in both]
+    blobs = [_BLOBS.findall("".join(parts)) for parts in both]
+    return "range" if names[0] == names[1] and blobs[0] != blobs[1] else "other"
 
 
 def _files(patch: str) -> list[str]:
@@ -186,7 +185,8 @@ def _lines(text: str) -> list[str]:
 
 
 _COMPARED = {
-    "base_commit": _base, "patch": _patch, "test_patch": _patch, "problem_statement": _text, "hints_text": _text,
+    "base_commit": lambda *_: "range", "patch": _patch, "test_patch": _patch,
+    "problem_statement": _text, "hints_text": _text,
 }  # fmt: skip
 
 
