@@ -1,8 +1,7 @@
 """What reads our exports reads them: each consumer as it comes from the package registry, in an environment of its own.
 
 `make consumers` runs these; a plain test run does not, as they install up to 500 MB once (see consumer_environments).
-Nothing here needs docker or torch: TRL is read through its data functions, without the
-trainers, which want torch.
+Nothing here needs docker or torch: TRL is read through its data functions, without the trainers, which want torch.
 """
 
 import json
