@@ -92,6 +92,16 @@ def test_pygithub_reads_one_pull_request_with_files_and_commits(client: github.G
     assert [commit.sha for commit in pull.get_commits()] == [pull_request.head_commit]
 
 
+def test_a_pull_requests_diff_is_a_page_that_needs_no_token(client: github.Github, history: DemoHistory) -> None:
+    pull_request = history.pull_requests[0]
+    pull = client.get_repo(history.name).get_pull(pull_request.number)
+    with urllib.request.urlopen(pull.diff_url, timeout=10) as page:
+        assert page.read() == run_git(history.bare, "diff", pull_request.base_commit, pull_request.head_commit)
+    assert [commit.commit.author.date for commit in pull.get_commits()] == [pull_request.committed_at]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(pull.diff_url.replace(f"/{pull.number}.", "/999."), timeout=10)
+
+
 def test_pygithub_reads_an_issue_and_its_comments(client: github.Github, history: DemoHistory) -> None:
     issue = history.pull_requests[0].issue
     assert issue is not None
