@@ -1,6 +1,6 @@
 # Everything here sets itself up first: see .ci/make-venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test consumers check coverage mutation openhands schedules lock clean venv
+.PHONY: help demo test consumers check coverage mutation openhands chaos schedules lock clean venv
 BIN := .venv/bin
 
 help: ## Show what can be made
@@ -44,6 +44,10 @@ openhands: venv ## Test the agent under openhands-ai's own pins, in an environme
 	@$(BIN)/uv pip install --quiet --python $(OPENHANDS_ENV)/bin/python -e '.[openhands]' pytest pytest-xdist hypothesis
 	@$(OPENHANDS_ENV)/bin/python -m pytest -o filterwarnings=default tests/test_agent_openhands.py \
 	  tests/test_model_faults.py $(ARGS)
+
+# Root, or who may mount, has the disk fill up, too.
+chaos: venv ## Kill what can be killed for half an hour on each database, and die at every step of every real stage
+	@SWEFACTORY_CHAOS=full $(BIN)/python -m pytest -rP tests/chaos tests/test_crash_points.py $(ARGS)
 
 schedules: venv ## Try 10,000 random schedules of job operations on SQLite, 2,000 on PostgreSQL, against a model
 	@SWEFACTORY_SCHEDULES=10000 $(BIN)/python -m pytest tests/test_jobs_state_machine.py $(ARGS)

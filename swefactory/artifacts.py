@@ -1,20 +1,22 @@
 """Content-addressed files: logs, locks, trajectories. One property: a stored file is whole, or not there.
 
     ROOT/sha256/ab/abcdef….z      (zlib)
+    ROOT/.parts/                  being written; what killed processes left goes with the next one's first file
 
 The digest is of the uncompressed bytes, so that equal content is one file whoever writes it.
 """
 
 import hashlib
 import os
-import tempfile
 import zlib
 from pathlib import Path
 
+from swefactory import held_folders
 from swefactory.errors import ArtifactError
 from swefactory.protocols import ArtifactRef
 
 _ALGORITHM = "sha256"
+_PARTS = ".parts"
 
 
 def digest_of(content: bytes) -> str:
@@ -27,6 +29,7 @@ class LocalArtifacts:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._is_swept = False
 
     def put(self, content: bytes, media_type: str) -> ArtifactRef:
         """Writes `content` unless it is there: temporary file, fsync, rename."""
@@ -65,12 +68,11 @@ class LocalArtifacts:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                os.fsync(part.fileno())
-                os.replace(part.name, path)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        if not self._is_swept:
+            held_folders.sweep(self._root / _PARTS)
+            self._is_swept = True
+        with held_folders.held_folder(self._root / _PARTS) as folder, (folder / path.name).open("wb") as part:
+            part.write(content)
+            part.flush()
+            os.fsync(part.fileno())
+            os.replace(part.name, path)

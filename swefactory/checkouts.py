@@ -8,17 +8,18 @@ is the same on every machine. Functions on plain trees are in swefactory.trees a
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from db.enums import RejectReason
+from swefactory import held_folders
 from swefactory.changelogs import is_changelog
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.git_commands import TIMEOUT_S, git_environment, last_line, run_git
+from swefactory.git_commands import git_environment, last_line, run_git
+from swefactory.held_folders import held_folder
 from swefactory.mirrors import MIRROR_HEAD, Mirrors, is_partial
 from swefactory.raw_diffs import Change, changes_of, diffs_by_commit, listed_by_commit, old_paths
 from swefactory.trees import apply_patch, copy_tree, diff, seal, unpack
@@ -27,6 +28,7 @@ __all__ = [
     "MIRROR_HEAD", "Checkouts", "apply_patch", "copy_tree", "diff", "git_environment", "run_git", "seal",
 ]  # fmt: skip
 
+_PARTS = ".parts"  # below the trees: no owner is called so
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=all")
 _TEXT = (
@@ -197,11 +199,10 @@ class Checkouts(Mirrors):
         if not self.commit_exists(mirror, commit):
             raise Rejected(RejectReason.BASE_COMMIT_MISSING, f"commit {commit} of {name} is not in its mirror")
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
         self.prefetch_tree(mirror, commit)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
+        with held_folder(self._trees / _PARTS) as part:
             try:
-                _move(unpack(mirror, commit, Path(part)), target)
+                _move(unpack(mirror, commit, part), target)
             except subprocess.CalledProcessError as error:
                 raise InfrastructureError(
                     f"cannot write the files of {commit} from {mirror.name}: {last_line(error.stderr)}; "
@@ -209,10 +210,14 @@ class Checkouts(Mirrors):
                 ) from error
         return target
 
-    def scratch(self) -> tempfile.TemporaryDirectory[str]:
+    def scratch(self) -> AbstractContextManager[Path]:
         """A private folder for one evaluation, gone when its context ends."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=self._scratch)
+        return held_folder(self._scratch)
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half-written, and their private folders."""
+        held_folders.sweep(self._trees / _PARTS)
+        held_folders.sweep(self._scratch)
 
 
 def _move(part: Path, target: Path) -> None:
@@ -221,13 +226,6 @@ def _move(part: Path, target: Path) -> None:
     except OSError:  # another process was faster; its result is the same
         if not target.exists():
             raise
-
-
-def _sweep(trees: Path) -> None:
-    """Removes half-written trees of processes that were killed: none is written for that long."""
-    for part in trees.glob(".part-*"):
-        if time.time() - part.stat().st_mtime > 2 * TIMEOUT_S:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def _attribute_pattern(path: str) -> str:

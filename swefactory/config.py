@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         return self.home.resolve() / "cache"
 
     @property
+    def temporary_dir(self) -> Path:
+        """Where each working process has a folder for its temporary files."""
+        return self.cache_dir / "temporary"
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
         index = urlsplit(self.index_url.get_secret_value()).password or ""

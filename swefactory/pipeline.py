@@ -25,9 +25,10 @@ from sqlmodel import Session
 from db import jobs
 from db.engine import make_engine, session
 from db.enums import JobState, StageName
-from swefactory import batches
+from swefactory import batches, held_folders
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, Transient, UsageError
+from swefactory.held_folders import own_temporary_files
 from swefactory.interrupts import deferred, interruptible
 from swefactory.stage import Saved, Services, Stage
 from swefactory.stages import candidates, crawl, environments, grades, rollouts, scores, validation
@@ -177,15 +178,24 @@ def run_embedded(
 ) -> RunSummary:
     """Works until no job is claimable (for ever with `watch`), in this process or in `n_processes` of its own."""
     services = make_services(settings, engine)
-    services.sandboxes.sweep(lambda label: is_live(engine, label))
+    sweep(services, engine)
     if n_processes == 1:
-        _loop(settings, engine, services, watch, stages)
+        with own_temporary_files(services.settings.temporary_dir):
+            _loop(settings, engine, services, watch, stages)
     else:
         _loop_in_processes(settings, n_processes, watch, stages)
     n_unfinished = sum(
         n for (stage, state), n in jobs.counts(engine).items() if state in jobs.OPEN and (not stages or stage in stages)
     )
     return RunSummary(n_unfinished, jobs.next_due_s(engine, stages))
+
+
+def sweep(services: Services, engine: Engine) -> None:
+    """Removes what killed workers of this machine left: private folders, temporary files, and then sandboxes, which an
+    engine may refuse."""
+    services.checkouts.sweep()
+    held_folders.sweep(services.settings.temporary_dir)
+    services.sandboxes.sweep(lambda label: is_live(engine, label))
 
 
 def is_live(engine: Engine, label: str) -> bool:
@@ -200,7 +210,7 @@ def _loop(
     owner = owner_name()
     beside: tuple[int, ...] = ()
     with deferred():
-        while True:
+        while not _is_orphan():
             with interruptible():
                 pass  # a signal that came while the last job was saved
             claim = jobs.claim(engine, owner, lease_s=settings.lease_s, stages=stages, before=beside)
@@ -212,6 +222,12 @@ def _loop(
                     time.sleep(_POLL_S)
             else:
                 return
+
+
+def _is_orphan() -> bool:
+    """Whether this is one of several processes of a run whose own process was killed: nobody would ever end it."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _run_or_release(claim: jobs.Claim, engine: Engine, services: Services) -> None:
@@ -288,7 +304,8 @@ def _process_main(
     interrupt_once()
     engine = make_engine(settings.catalog_url)
     try:
-        _loop(settings, engine, make_services(settings, engine), watch, stages)
+        with own_temporary_files(settings.temporary_dir):
+            _loop(settings, engine, make_services(settings, engine), watch, stages)
     except MENDABLE as error:
         complaints.put(error)
     except KeyboardInterrupt:

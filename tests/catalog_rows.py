@@ -27,20 +27,29 @@ _KEYS = {  # how a row is named in place of its id
     "rollout": ("task_instance_id", "agent_config_id", "replica"),
     "test_run": ("validation_id", "rollout_id", "state", "number"),
 }
+_TRIES = {
+    "job": ("attempt", "max_attempts", "fence", "lease_owner", "message"),
+    "crawl": ("n_rest", "n_rest_free", "n_graphql", "n_graphql_points"),
+}
 _SUBJECTS = {
     "crawl": "crawl", "candidate": "pull_request", "environment": "task_instance", "validation": "task_instance",
     "rollout": "rollout", "grade": "rollout", "score": "task_instance",
 }  # fmt: skip
 
 
-def contents(engine: Engine) -> dict[str, list[str]]:
-    """Each table's rows as sorted texts, with natural keys in place of ids."""
+def contents(engine: Engine, *, after_deaths: bool = False) -> dict[str, list[str]]:
+    """Each table's rows as sorted texts, with natural keys in place of ids. `after_deaths` leaves aside how often, by
+    whom and at what cost something was tried."""
     with engine.connect() as connection:
         rows = {
             name: [dict(row) for row in connection.execute(select(table)).mappings()]
             for name, table in SQLModel.metadata.tables.items()
         }
     del rows["artifact"], rows["export"]  # named by hashes of logs; not made here
+    if after_deaths:
+        rows |= {"rollout_attempt": [], "api_quota": [], "api_answer": []}
+        for name, tries in _TRIES.items():
+            rows[name] = [{k: v for k, v in row.items() if k not in tries} for row in rows[name]]
     return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
 
 

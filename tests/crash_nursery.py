@@ -1,10 +1,11 @@
 """Dies at each step of each stage in turn, in forked processes, and then lets the rest be done.
 
-    python tests/crash_nursery.py PLAN       a JSON file: settings, stages, synthetic, dies
+    python tests/crash_nursery.py PLAN       a JSON file: settings, stages, steps, synthetic, dies
 
 Prints each point at which a process died. After each death the leases are ended, as their time would, and the next
 process goes on with the same catalog: what it finds is what the dead one left. With `synthetic`, the stages are those
-below: one row for each finished job, through the pipeline's own code.
+below: one row for each finished job, through the pipeline's own code. Else they are the real ones; rollouts and their
+scores are queued when what they need has been done.
 """
 
 import json
@@ -25,10 +26,10 @@ from db import jobs
 from db.engine import make_engine, session
 from db.enums import AgentKind, ExportFormat, RejectReason, StageName
 from db.models import Export
-from swefactory import admin
+from swefactory import admin, rollout_choices
 from swefactory.config import Settings
 from swefactory.errors import Rejected
-from swefactory.pipeline import STEPS, owner_name, run_claimed, run_embedded
+from swefactory.pipeline import owner_name, run_claimed, run_embedded
 from swefactory.protocols import AgentSpec
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.wiring import make_services
@@ -68,6 +69,7 @@ class Nursery:
 
     settings: Settings
     stages: tuple[StageName, ...]
+    steps: tuple[str, ...]
     is_synthetic: bool
 
     @cached_property
@@ -106,13 +108,17 @@ class Nursery:
 
     def sweep(self) -> None:
         for stage in self.stages:
-            if stage is StageName.ROLLOUT and not self.is_synthetic:
-                self.died()
-                self.with_engine(queue_rollouts)
-            for at in [f"{stage}:{step}" for step in STEPS]:
+            self.prepare(stage)
+            for at in [f"{stage}:{step}" for step in self.steps]:
                 if self.died(at):
                     print(at, flush=True)
                 self.with_engine(lambda engine: let_time_pass(engine, "lease_until"))
+
+    def prepare(self, stage: StageName) -> None:
+        """What an administrator does when all that came before has been done."""
+        if not self.is_synthetic and (queue := ASKED_FOR.get(stage)):
+            self.died()
+            self.with_engine(queue)
 
     def with_engine(self, act: Callable[[Engine], None]) -> None:
         """Made and left behind between two forks: none is shared with a child."""
@@ -127,14 +133,22 @@ def queue_rollouts(engine: Engine) -> None:
             admin.add_rollouts(db, AgentSpec(kind=kind, name=kind.value), max_attempts=100)
 
 
+def queue_scores(engine: Engine) -> None:
+    with session(engine) as db:
+        rollout_choices.ask(db, rollout_choices.BY_TESTS, max_attempts=100)
+
+
+ASKED_FOR = {StageName.ROLLOUT: queue_rollouts, StageName.SCORE: queue_scores}
+
+
 def main(plan: dict[str, Any]) -> None:
     stages = tuple(StageName(name) for name in plan["stages"])
-    nursery = Nursery(Settings(**plan["settings"]), stages, plan["synthetic"])
+    nursery = Nursery(Settings(**plan["settings"]), stages, tuple(plan["steps"]), plan["synthetic"])
     if plan["dies"]:
         nursery.sweep()
-    elif StageName.ROLLOUT in stages and not nursery.is_synthetic:
-        nursery.died()
-        nursery.with_engine(queue_rollouts)
+    else:
+        for stage in stages:
+            nursery.prepare(stage)
     nursery.died()
 
 

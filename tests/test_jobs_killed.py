@@ -1,13 +1,17 @@
-"""kill -9 and stops at random times: every job is done exactly once, on both databases."""
+"""kill -9 and stops at random times: every job is done exactly once, on both databases. And a run that is killed leaves
+no process behind."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from db import jobs
 from db.enums import JobState, StageName
@@ -35,3 +39,36 @@ def test_every_job_is_done_exactly_once_whoever_is_killed(kind: str, request: py
         paths = connection.execute(text("SELECT path FROM export")).scalars().all()
     engine.dispose()
     assert sorted(int(path.split()[0]) for path in paths) == list(range(_N_JOBS))
+
+
+def test_processes_of_a_run_end_when_the_run_itself_is_killed(catalog: Engine, tmp_path: Path) -> None:
+    root = str(_NURSERY.parent.parent)
+    command = [sys.executable, "-m", "swefactory.cli.main", "run", "--watch", "-j", "2"]
+    environment = {**os.environ, "PYTHONPATH": root, "SWEFACTORY_HOME": str(tmp_path / "home")}
+    run = subprocess.Popen(command, cwd=root, env=environment, start_new_session=True)
+    held = tmp_path / "home" / "cache" / "temporary"  # a folder and its lock for each process
+    children: list[str] = []
+    try:
+        wait_until(lambda: len(list(held.glob("*.lock"))) == 2, "it did not start its processes")
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        run.kill()
+        run.wait(30)
+        wait_until(lambda: not any(is_running(pid) for pid in children), "they run on")
+        assert list(held.iterdir()) == []  # they ended, and were not ended
+    finally:
+        if run.poll() is None or any(is_running(pid) for pid in children):
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < until, otherwise
+        time.sleep(0.1)

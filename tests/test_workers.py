@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 from db.engine import session
 from swefactory import admin
 from tests.catalogs import job_rows, upgraded
+from tests.chaos.servers import clock_library
 from tests.conftest import free_port
 from workers.app import DISPATCH, RUN, configuration, make_app
 
@@ -63,20 +64,22 @@ class Cluster:
         }
 
     @contextmanager
-    def celery(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process of Celery's; its log is shown when a test fails."""
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", *arguments]
-        with subprocess.Popen(command, env=self.environment, cwd=_ROOT, start_new_session=True) as process:
+    def celery(self, *arguments: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of Celery's, with `more` in its environment; its log is shown when a test fails."""
+        command, environment = [sys.executable, "-m", "celery", "-A", "workers.app", *arguments], self.environment
+        with subprocess.Popen(command, env=environment | more, cwd=_ROOT, start_new_session=True) as process:
             try:
                 yield process
             finally:
                 if process.poll() is None:
                     process.kill()  # its children die with it
 
-    def worker(self, name: str, queues: str = "control,crawl") -> AbstractContextManager[subprocess.Popen[bytes]]:
+    def worker(
+        self, name: str, queues: str = "control,crawl", **more: str
+    ) -> AbstractContextManager[subprocess.Popen[bytes]]:
         quiet = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
         return self.celery("worker", "-n", f"{name}@test", "-c", "2", "-Q", queues, *quiet,
-                           "worker.soft_shutdown_timeout=1")  # fmt: skip
+                           "worker.soft_shutdown_timeout=1", **more)  # fmt: skip
 
     def enqueue(self, name: str = "acme/calc") -> int:
         """Queues a crawl; the id of its repository, which is the job's subject."""
@@ -199,6 +202,14 @@ def test_hints_that_a_broker_lost_are_sent_again(cluster: Cluster) -> None:
             broker.flushdb()
         with cluster.worker("one", queues="crawl"):
             assert cluster.wait_for(subject_id, "rejected")["attempt"] == 1
+
+
+def test_a_worker_whose_clock_is_ahead_of_beats_takes_its_ticks_all_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    library = clock_library(tmp_path)
+    assert library, "no C compiler"
+    subject_id = cluster.enqueue()
+    with cluster.worker("ahead", queues="control", LD_PRELOAD=str(library), SWEFACTORY_CLOCK_SHIFT_S="3600"):
+        cluster.wait_for(subject_id, "queued")
 
 
 def test_a_broker_that_was_killed_and_came_back_empty_loses_nothing(

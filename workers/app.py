@@ -21,6 +21,7 @@ RUN = "swefactory.run"
 _VISIBILITY_TIMEOUT_S = 900  # of messages not yet acknowledged, which here is: not yet started
 _TASK_LIMIT_S = 6 * 3600.0  # the last resort; every command inside a stage has its own, shorter limit
 _SOFT_SHUTDOWN_S = 30.0
+_TICK_S = 86_400.0
 
 
 def make_app(settings: Settings | None = None) -> Celery:
@@ -76,8 +77,9 @@ def _transport() -> dict[str, Any]:
 
 
 def _every(task: str, interval_s: float) -> dict[str, Any]:
-    """A tick that nobody took in time is dropped: the next one does the same."""
-    return {"task": task, "schedule": interval_s, "options": {"queue": CONTROL, "expires": interval_s}}
+    """A tick that nobody took for a day is dropped, so that they do not pile up. Not sooner: beat's clock sets that
+    time and the worker's is held against it, and a worker a few seconds ahead would drop every tick there is."""
+    return {"task": task, "schedule": interval_s, "options": {"queue": CONTROL, "expires": _TICK_S}}
 
 
 app = make_app()

@@ -6,6 +6,7 @@ process that works: made before the fork they would be shared by all children.
 
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,14 +20,16 @@ from db.engine import CatalogError, make_engine
 from db.enums import StageName
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, SwefactoryError
+from swefactory.held_folders import own_temporary_files
 from swefactory.interrupts import deferred
-from swefactory.pipeline import is_live, owner_name, run_batch
+from swefactory.pipeline import owner_name, run_batch, sweep
 from swefactory.stage import Services
 from swefactory.wiring import make_services
 from workers.app import DISPATCH, RUN
 
 _log = get_task_logger(__name__)
 _SWEEP_INTERVAL_S = 300.0
+_stack = ExitStack()  # of a worker process: never closed, its end is what its folder waits for
 
 
 @dataclass
@@ -38,12 +41,14 @@ class _Process:
     owner: str
     services: Services
     swept_at: float = field(default=float("-inf"))
+    dispatched_at: float = field(default=float("-inf"))
 
 
 @lru_cache(maxsize=1)
 def _process(pid: int) -> _Process:
     """Keyed by the process, so that a child never uses what its parent made."""
     settings = Settings()
+    _stack.enter_context(own_temporary_files(settings.temporary_dir))
     engine = make_engine(settings.catalog_url)
     return _Process(settings, engine, owner_name(), make_services(settings, engine))
 
@@ -63,6 +68,9 @@ def run(job_id: int) -> None:
 def dispatch() -> None:
     """Sends a hint for each job that is due, bounded per stage; what cannot be sent is put back at once."""
     here = _process(os.getpid())
+    if time.monotonic() - here.dispatched_at < here.settings.dispatch_interval_s / 2:
+        return  # ticks that piled up while nobody took them
+    here.dispatched_at = time.monotonic()
     limits = dict.fromkeys(StageName, here.settings.n_hints)
     due = jobs.dispatchable(here.engine, limits, hint_s=here.settings.hint_s)
     unsent = {job_id for job_id, _ in due}
@@ -77,13 +85,13 @@ def dispatch() -> None:
 
 
 def _sweep_now_and_then(here: _Process) -> None:
-    """Removes sandboxes whose worker was lost. Each process does it, for each may be the only one on its machine. One
-    that reaches no engine, as a crawl's worker in a container, has none to remove; a job that needs one says so. A
+    """Removes what lost workers left. Each process does it, for each may be the only one on its machine. One that
+    reaches no engine, as a crawl's worker in a container, has no sandboxes to remove; a job that needs one says so. A
     sweep that fails costs no job its hint, it is done again."""
     if time.monotonic() - here.swept_at < _SWEEP_INTERVAL_S:
         return
     try:
-        here.services.sandboxes.sweep(lambda label: is_live(here.engine, label))
+        sweep(here.services, here.engine)
     except InfrastructureError as error:
         _log.info("no sandboxes are swept here: %s", error)
     here.swept_at = time.monotonic()

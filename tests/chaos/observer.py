@@ -1,0 +1,98 @@
+"""Measures how long a job whose worker was killed waits for another. One property: one that is never taken up is never
+forgotten."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine, text
+
+from db.engine import CatalogError, make_engine, reading, told
+from db.enums import JobState
+
+_ASKED_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class _Orphan:
+    job_id: int
+    fence: int
+    since: float
+
+
+@dataclass
+class Observer:
+    """Asks the catalog all the while; what it cannot answer, because it is being restarted, is asked again."""
+
+    url: str
+    recovered_s: list[float] = field(default_factory=list)
+    _orphans: list[_Orphan] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._engine = make_engine(self.url)
+        self._thread = threading.Thread(target=self._watch, name="observer", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join(60)
+        self._engine.dispose()
+
+    def killed(self, pid: int) -> None:
+        """Notes the jobs that this process, dead by now, had in hand."""
+        now = time.monotonic()
+        rows = self._asked("SELECT id, fence FROM job WHERE state = 'doing' AND lease_owner LIKE :who", who=f"%:{pid}")
+        with self._lock:
+            self._orphans += [_Orphan(job_id, fence, now) for job_id, fence in rows]
+
+    @property
+    def n_noted(self) -> int:
+        """How many jobs have lost their worker so far."""
+        with self._lock:
+            return len(self._orphans) + len(self.recovered_s)
+
+    @property
+    def n_orphans(self) -> int:
+        with self._lock:
+            return len(self._orphans)
+
+    def percentile_s(self, share: float) -> float:
+        found = sorted(self.recovered_s)
+        return found[int(share * (len(found) - 1))] if found else 0.0
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_ASKED_EVERY_S):
+            with self._lock:
+                asked = list(self._orphans)
+            if asked:
+                ids = ", ".join(str(orphan.job_id) for orphan in asked)
+                rows = self._asked(f"SELECT id, fence, state FROM job WHERE id IN ({ids})")
+                self._note({job_id: (fence, state) for job_id, fence, state in rows})
+
+    def _note(self, found: dict[int, tuple[int, str]]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for orphan in list(self._orphans):
+                fence, state = found.get(orphan.job_id, (orphan.fence, JobState.DOING))
+                # marked as queued it is still waiting for a worker
+                if fence > orphan.fence or state not in (JobState.DOING, JobState.QUEUED):
+                    self.recovered_s.append(now - orphan.since)
+                    self._orphans.remove(orphan)
+
+    def _asked(self, query: str, **parameters: str) -> list[tuple[int, ...]]:
+        while not self._ended.is_set():
+            try:
+                return asked(self._engine, query, **parameters)
+            except CatalogError:
+                time.sleep(_ASKED_EVERY_S)
+        return []
+
+
+def asked(engine: Engine, query: str, **parameters: str) -> list[tuple[int, ...]]:
+    with told(engine), reading(engine).connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query), parameters)]

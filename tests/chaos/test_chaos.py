@@ -1,0 +1,257 @@
+"""Everything that can die does, at random, while real workers do real jobs; the catalog in the end is that of a run in
+which nothing happened.
+
+On SQLite: `swefactory run` processes. On PostgreSQL and Redis, servers of the test's own: Celery's workers and their
+pools. Workers and their git processes are killed, workers are stopped for longer than a lease, the disk of catalog
+(SQLite), mirrors and artifacts fills up, clocks jump, Redis is killed and flushed, PostgreSQL is restarted at once.
+
+Crawls and candidates are the real ones. A minute each by default; `make chaos` half an hour each, with environments and
+validations in namespace sandboxes, too. SWEFACTORY_CHAOS_S sets the seconds, SWEFACTORY_CHAOS_SEED the schedule.
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db import jobs, queries
+from db.engine import CatalogError, session
+from db.enums import JobState, StageName
+from swefactory.config import Settings
+from swefactory.demo.history import build_history
+from swefactory.pipeline import run_embedded
+from tests.catalog_rows import contents
+from tests.catalogs import BOTH, upgraded
+from tests.chaos import witness
+from tests.chaos.disorder import Disorder, schedule
+from tests.chaos.observer import Observer
+from tests.chaos.servers import clock_library, own_postgres, own_redis, small_disk
+from tests.chaos.workers import BEAT, EMBEDDED, ROOT, SPAWNING, Workers, celery
+from tests.chaos.workload import MAX_ATTEMPTS, Addition, additions, tally
+from tests.faulty_github import Fault, FaultyGitHub, faulty_github
+from tests.test_crash_points import left_behind
+
+_IS_FULL = os.environ.get("SWEFACTORY_CHAOS") == "full"
+_CHAOS_S = float(os.environ.get("SWEFACTORY_CHAOS_S", "1800" if _IS_FULL else "40"))
+_SEED = int(os.environ.get("SWEFACTORY_CHAOS_SEED") or (time.time_ns() % 100_000 if _IS_FULL else 7))
+_PAUSE_S = 2.5 if _IS_FULL else 0.8  # in full, an environment must be able to be built in between
+_N_HISTORIES = max(3, int(_CHAOS_S / 8))
+_N_ABSENT = int(_CHAOS_S)
+_LEASE_S = 3.0
+_RECOVERY_S = _LEASE_S + 10
+_LEAST_NOTED = 5
+_TOKEN = "token-of-chaos"
+_HELD = () if _IS_FULL else (StageName.ENVIRONMENT,)
+_DRAIN_S = 900
+_DISK_BYTES = (1024 if _IS_FULL else 96) * 2**20
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, whom its crawls ask, and what an undisturbed run made of it."""
+
+    additions: list[Addition]
+    github: FaultyGitHub
+    calm: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    folder = tmp_path_factory.mktemp("work")
+    history = build_history(folder / "demo")
+    todo = additions(folder / "histories", history.name, _N_HISTORIES, _N_ABSENT)
+    if _IS_FULL:
+        todo.insert(0, tally(folder / "tally"))
+    with faulty_github(history, token=_TOKEN) as github:
+        github.page_size = 1
+        made = settings_of(folder / "home", f"sqlite:///{folder / 'catalog.db'}", github.url)
+        engine = upgraded(made.catalog_url)
+        hold(engine)
+        for addition in todo:
+            addition.add_to(engine)
+        run_embedded(made, engine)
+        found = contents(engine, after_deaths=True)
+        engine.dispose()
+        github.delay_s = 0.3  # answers take so long that many are killed while they wait
+        github.fault(*(Fault("slow", endpoint, times=10**9) for endpoint in ("facts", "issues", "refs", "pack")))
+        yield Work(todo, github, found)
+
+
+def settings_of(home: Path, url: str, github_url: str) -> Settings:
+    return Settings(home=home, database_url=url, github_url=github_url, **_SETTINGS)
+
+
+_SETTINGS: dict[str, Any] = {
+    "github_token": _TOKEN, "licenses": "MIT,NOASSERTION", "n_validation_runs": 2, "lease_s": _LEASE_S,
+    "github_pause_s": 0.02, "max_attempts": MAX_ATTEMPTS, "sandbox": "namespace", "network_probe": False,
+}  # fmt: skip
+
+
+def environment_of(settings: Settings, broker_url: str, temporary: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEFACTORY_")}
+    told = {
+        **_SETTINGS, "home": settings.home, "database_url": settings.database_url, "github_url": settings.github_url,
+        "dispatch_interval_s": 0.3, "hint_s": 3, "n_hints": 4, "redis_url": broker_url,
+    }  # fmt: skip
+    ours = {f"SWEFACTORY_{name.upper()}": str(value) for name, value in told.items()}
+    return {**kept, **ours, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+
+
+def hold(engine: Engine) -> None:
+    with session(engine) as db:
+        for stage in _HELD:
+            jobs.hold(db, stage, "this run ends before it")
+
+
+@contextmanager
+def disordered(kind: str, folder: Path, github: FaultyGitHub) -> Iterator[tuple[Settings, Engine, Disorder]]:
+    """The catalog, witnessed, and workers that have not started yet."""
+    disk, temporary = folder / "disk", folder / "tmp"
+    temporary.mkdir()
+    with ExitStack() as stack:
+        is_small = stack.enter_context(small_disk(disk, _DISK_BYTES))
+        broker = stack.enter_context(own_redis(folder)) if kind == "postgresql" else None
+        database = stack.enter_context(own_postgres()) if kind == "postgresql" else None
+        clock = clock_library(database.folder if database else folder)
+        url = database.url if database else f"sqlite:///{disk / 'catalog.db'}"
+        stack.enter_context(witness.named_connections())
+        engine = upgraded(url)
+        stack.callback(engine.dispose)
+        witness.install(url)
+        settings = settings_of(disk / "home", url, github.url)
+        environment = environment_of(settings, broker.url if broker else "", temporary)
+        workers = Workers(commands(kind), environment, folder / "log", uuid.uuid4().hex)
+        stack.callback(workers.end)
+        observer = stack.enter_context(Observer(url))
+        yield settings, engine, Disorder(
+            workers, observer, _LEASE_S, disk if is_small else None, clock, broker, database
+        )  # fmt: skip
+
+
+def commands(kind: str) -> tuple[tuple[str, ...], ...]:
+    if kind == "sqlite":
+        return (EMBEDDED, EMBEDDED, SPAWNING)
+    queues = ",".join(["control", *(stage for stage in StageName if stage not in _HELD)])
+    return (celery("one", queues), celery("two", queues), BEAT)
+
+
+def test_the_same_seed_makes_the_same_schedule() -> None:
+    one, same, other = (list(islice(schedule(seed, 0.8, has_servers=True), 50)) for seed in (3, 3, 4))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_whatever_dies_the_catalog_ends_as_if_nothing_had(kind: str, tmp_path: Path, work: Work) -> None:
+    with disordered(kind, tmp_path, work.github) as (settings, engine, disorder):
+        begun = time.monotonic()
+        left = disturbed(engine, disorder, work.additions)
+        until_done(engine, disorder, left)
+        report(kind, engine, disorder, time.monotonic() - begun)
+        check(disorder, settings, engine)
+        found = contents(engine, after_deaths=True)
+    for table, rows in work.calm.items():
+        assert found[table] == rows, "\n".join([table, *sorted(set(found[table]) ^ set(rows))])
+
+
+def disturbed(engine: Engine, disorder: Disorder, todo: list[Addition]) -> list[Addition]:
+    """Repositories come in all the while, so that there is always something to be killed; those that did not."""
+    hold(engine)
+    events, waiting = schedule(_SEED, _PAUSE_S, has_servers=disorder.broker is not None), list(todo)
+    event = next(events)
+    waiting.pop(0).add_to(engine)
+    disorder.heal()
+    wait(lambda: any(state is not JobState.TODO and state is not JobState.QUEUED for _, state in jobs.counts(engine)))
+    begun = time.monotonic()
+    # On a machine so slow that hardly a job began, it goes on a while.
+    while (passed := time.monotonic() - begun) < _CHAOS_S or (
+        (waiting or disorder.observer.n_noted < _LEAST_NOTED) and passed < 10 * _CHAOS_S
+    ):
+        while waiting and len(todo) - len(waiting) < len(todo) * passed / (0.8 * _CHAOS_S):
+            if not answered(lambda: waiting[0].add_to(engine)):
+                break  # the catalog is away, or its disk is full
+            del waiting[0]
+        while event.at_s <= passed:
+            disorder.happen(event)
+            event = next(events)
+        disorder.heal()
+        time.sleep(0.05)
+    return waiting
+
+
+def answered(ask: Callable[[], object]) -> bool:
+    with contextlib.suppress(CatalogError):
+        ask()
+        return True
+    return False
+
+
+def wait(true: Callable[[], bool], timeout_s: float = 300) -> None:
+    until = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def n_left(engine: Engine) -> int:
+    return sum(n for (stage, state), n in jobs.counts(engine).items() if state in jobs.OPEN and stage not in _HELD)
+
+
+def until_done(engine: Engine, disorder: Disorder, left: list[Addition]) -> None:
+    """No more disorder: what is left is done. Waiting times after failures are ended, as their time would."""
+    until = time.monotonic() + _DRAIN_S
+    disorder.heal(at_once=True)
+    wait(lambda: answered(lambda: n_left(engine)))
+    for addition in left:
+        addition.add_to(engine)
+    while n_left(engine) or disorder.observer.n_orphans:
+        disorder.heal()
+        with engine.begin() as connection:
+            later = "state IN ('todo', 'failed') AND not_before > :past"
+            past = "2001-01-01 00:00:00.000000"
+            connection.execute(text(f"UPDATE job SET not_before = :past WHERE {later}"), {"past": past})
+        assert time.monotonic() < until, (
+            queries.run(engine, "waiting"), disorder.happened, disorder.workers.log.read_text()[-3000:],
+        )  # fmt: skip
+        time.sleep(0.5)
+
+
+def report(kind: str, engine: Engine, disorder: Disorder, took_s: float) -> None:
+    """What happened, also when all is well: `-rP` shows it."""
+    observer, log = disorder.observer, disorder.workers.log.read_text()
+    changes = witness.seen(engine)
+    n_claims = sum(change.fence > change.old_fence for change in changes)
+    print(f"{kind}, seed {_SEED}: {disorder.n_kills} kills in {took_s:.0f} s, {dict(disorder.happened)}")
+    print(f"{n_claims} claims for {len({c.job_id for c in changes})} jobs, at most {max(c.attempt for c in changes)} "
+          f"attempts, {log.count('the lease was lost meanwhile')} results of zombies thrown away")  # fmt: skip
+    print(f"{len(observer.recovered_s)} jobs lost their worker and were taken up again: p50 "
+          f"{observer.percentile_s(0.5):.1f} s, p95 {observer.percentile_s(0.95):.1f} s")  # fmt: skip
+
+
+def check(disorder: Disorder, settings: Settings, engine: Engine) -> None:
+    observer = disorder.observer
+    assert witness.broken(witness.seen(engine)) == []
+    assert disorder.n_kills >= (200 * _CHAOS_S / 1800 if _IS_FULL else _CHAOS_S / 4), "too little happened"
+    assert observer.n_noted >= _LEAST_NOTED, "hardly anybody was killed with a job in hand: this run proves nothing"
+    if _IS_FULL:  # beside other tests a worker may need longer than that to start
+        assert observer.percentile_s(0.95) <= _RECOVERY_S, sorted(observer.recovered_s)
+    assert not any(state is JobState.DEAD for _, state in jobs.counts(engine)), queries.run(engine, "dead")
+    wait(lambda: not disorder.workers.orphans(), timeout_s=30)
+    disorder.workers.end()
+    run_embedded(settings, engine, stages=[StageName.CRAWL])  # sweeps what the dead left
+    assert left_behind(settings.home, Path(disorder.workers.environment["TMPDIR"])) == []
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SWEFACTORY_") and not name.startswith(("SWEFACTORY_TEST", "SWEFACTORY_REQUIRE")):
+            monkeypatch.delenv(name)
