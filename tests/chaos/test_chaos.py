@@ -49,6 +49,7 @@ _N_ABSENT = int(_CHAOS_S)
 _LEASE_S = 3.0
 _RECOVERY_S = _LEASE_S + 10
 _LEAST_NOTED = 5
+_USUAL_START_S = 6.0
 _TOKEN = "token-of-chaos"
 _HELD = () if _IS_FULL else (StageName.ENVIRONMENT,)
 _DRAIN_S = 900
@@ -168,12 +169,11 @@ def disturbed(engine: Engine, disorder: Disorder, todo: list[Addition]) -> list[
     events, waiting = schedule(_SEED, _PAUSE_S, has_servers=disorder.broker is not None), list(todo)
     event = next(events)
     waiting.pop(0).add_to(engine)
-    disorder.heal()
-    wait(lambda: any(state is not JobState.TODO and state is not JobState.QUEUED for _, state in jobs.counts(engine)))
+    slowness = started(engine, disorder)
     begun = time.monotonic()
     # On a machine so slow that hardly a job began, it goes on a while.
-    while (passed := time.monotonic() - begun) < _CHAOS_S or (
-        (waiting or disorder.observer.n_noted < _LEAST_NOTED) and passed < 10 * _CHAOS_S
+    while (passed := (time.monotonic() - begun) / slowness) < _CHAOS_S or (
+        (waiting or disorder.observer.n_noted < _LEAST_NOTED) and passed < 5 * _CHAOS_S
     ):
         while waiting and len(todo) - len(waiting) < len(todo) * passed / (0.8 * _CHAOS_S):
             if not answered(lambda: waiting[0].add_to(engine)):
@@ -185,6 +185,15 @@ def disturbed(engine: Engine, disorder: Disorder, todo: list[Addition]) -> list[
         disorder.heal()
         time.sleep(0.05)
     return waiting
+
+
+def started(engine: Engine, disorder: Disorder) -> float:
+    """Starts the workers; by how much this machine, busy with other things, is slower than one where that takes a few
+    seconds. The pace of events follows it: else nothing would ever be done between two of them."""
+    begun = time.monotonic()
+    disorder.heal()
+    wait(lambda: any(state not in (JobState.TODO, JobState.QUEUED) for _, state in jobs.counts(engine)))
+    return min(max((time.monotonic() - begun) / _USUAL_START_S, 1.0), 10.0)
 
 
 def answered(ask: Callable[[], object]) -> bool:

@@ -1,7 +1,6 @@
 """What chaos must not bring about, done on purpose: each is seen, and nothing else is."""
 
 import os
-from functools import partial
 
 import pytest
 from sqlalchemy import Engine, text

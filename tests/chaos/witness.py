@@ -8,8 +8,6 @@ start, and knows nothing of it.
 """
 
 import contextlib
-import ctypes
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ from db.engine import make_engine, reading
 from db.enums import JobState
 from swefactory.pipeline import owner_name
 
-_PR_SET_PDEATHSIG = 1
 _TABLE = """CREATE TABLE witness (
     seq {key}, job_id INTEGER, old_state TEXT, state TEXT, old_fence INTEGER, fence INTEGER, old_attempt INTEGER,
     attempt INTEGER, max_attempts INTEGER, owner TEXT, who TEXT)"""
@@ -145,7 +142,6 @@ if __name__ in ("__main__", "__mp_main__"):  # the second is a process that `run
     name_connections()
 
 if __name__ == "__main__":
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a test that is killed leaves nobody behind
     program = sys.argv.pop(1)
     if program == "celery":
         from celery.__main__ import main

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 _MARK = "SWEFACTORY_CHAOS_MARK"
+_MORTAL = ("setpriv", "--pdeathsig", "KILL")  # a test that is killed leaves no worker behind
 _WITNESSED = ("-m", "tests.chaos.witness")
 EMBEDDED = ("swefactory", "run", "--watch")
 SPAWNING = (*EMBEDDED, "-j", "2")
@@ -45,8 +46,8 @@ class Workers:
             if process is None or process.poll() is not None:
                 with self.log.open("ab") as log:
                     self.running[place] = subprocess.Popen(
-                        [sys.executable, *_WITNESSED, *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
-                        stderr=log, env={**self.environment, **self.more, _MARK: self.mark}, start_new_session=True,
+                        [*_MORTAL, sys.executable, *_WITNESSED, *command], cwd=ROOT, stdin=subprocess.DEVNULL,
+                        stdout=log, stderr=log, env={**self.environment, **self.more, _MARK: self.mark}, start_new_session=True,
                     )  # fmt: skip
 
     def mains(self, of: tuple[str, ...] = ()) -> list[int]:
