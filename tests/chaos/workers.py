@@ -44,10 +44,11 @@ class Workers:
         for place, command in enumerate(self.commands):
             process = self.running.get(place)
             if process is None or process.poll() is not None:
+                environment = {**self.environment, **self.more, _MARK: self.mark}
                 with self.log.open("ab") as log:
                     self.running[place] = subprocess.Popen(
-                        [*_MORTAL, sys.executable, *_WITNESSED, *command], cwd=ROOT, stdin=subprocess.DEVNULL,
-                        stdout=log, stderr=log, env={**self.environment, **self.more, _MARK: self.mark}, start_new_session=True,
+                        [*_MORTAL, sys.executable, *_WITNESSED, *command], cwd=ROOT, env=environment,
+                        stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                     )  # fmt: skip
 
     def mains(self, of: tuple[str, ...] = ()) -> list[int]:
