@@ -111,7 +111,7 @@ class Disorder:
     def _jump(self, lot: float) -> bool:
         """On SQLite the machine's clock is the database's: it jumps for all at once, as when a machine starts again.
         Else one worker's clock is off, either way; leases and waiting times must not care."""
-        if self.clock is None:
+        if self.clock is None or not self.workers.doers():
             return False
         if self.broker is None:
             self._ahead_s += 3_600

@@ -43,7 +43,8 @@ from tests.test_crash_points import left_behind
 _IS_FULL = os.environ.get("SWEFACTORY_CHAOS") == "full"
 _CHAOS_S = float(os.environ.get("SWEFACTORY_CHAOS_S", "1800" if _IS_FULL else "40"))
 _SEED = int(os.environ.get("SWEFACTORY_CHAOS_SEED") or (time.time_ns() % 100_000 if _IS_FULL else 7))
-_PAUSE_S = 2.5 if _IS_FULL else 0.8  # in full, an environment must be able to be built in between
+# A whole process takes longer to come back than one of a pool; in full, an environment is to be built in between.
+_PAUSES_S = {"sqlite": 3.0, "postgresql": 2.5} if _IS_FULL else {"sqlite": 1.6, "postgresql": 0.8}
 _N_HISTORIES = max(3, int(_CHAOS_S / 8))
 _N_ABSENT = int(_CHAOS_S)
 _LEASE_S = 3.0
@@ -166,7 +167,8 @@ def test_whatever_dies_the_catalog_ends_as_if_nothing_had(kind: str, tmp_path: P
 def disturbed(engine: Engine, disorder: Disorder, todo: list[Addition]) -> list[Addition]:
     """Repositories come in all the while, so that there is always something to be killed; those that did not."""
     hold(engine)
-    events, waiting = schedule(_SEED, _PAUSE_S, has_servers=disorder.broker is not None), list(todo)
+    pause_s, has_servers = _PAUSES_S[engine.dialect.name], disorder.broker is not None
+    events, waiting = schedule(_SEED, pause_s, has_servers=has_servers), list(todo)
     event = next(events)
     waiting.pop(0).add_to(engine)
     slowness = started(engine, disorder)
@@ -248,7 +250,7 @@ def report(kind: str, engine: Engine, disorder: Disorder, took_s: float) -> None
 def check(disorder: Disorder, settings: Settings, engine: Engine) -> None:
     observer = disorder.observer
     assert witness.broken(witness.seen(engine)) == []
-    assert disorder.n_kills >= (200 * _CHAOS_S / 1800 if _IS_FULL else _CHAOS_S / 4), "too little happened"
+    assert disorder.n_kills >= (200 * _CHAOS_S / 1800 if _IS_FULL else _CHAOS_S / 8), disorder.happened
     assert observer.n_noted >= _LEAST_NOTED, "hardly anybody was killed with a job in hand: this run proves nothing"
     if _IS_FULL:  # beside other tests a worker may need longer than that to start
         assert observer.percentile_s(0.95) <= _RECOVERY_S, sorted(observer.recovered_s)

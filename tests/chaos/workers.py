@@ -57,15 +57,16 @@ class Workers:
                 if p.poll() is None and (not of or self.commands[place] == of)]  # fmt: skip
 
     def doers(self) -> list[int]:
-        """Who does jobs: the processes of Celery's pools, those that `run -j` spawned, and embedded runs themselves."""
+        """Who does jobs: the processes of Celery's pools, those that `run -j` spawned, and embedded runs themselves;
+        not one that is still starting, of whose death nobody could learn anything."""
         found = []
         for place, process in self.running.items():
             command = self.commands[place]
             if process.poll() is None and command == EMBEDDED:
                 found.append(process.pid)
             elif process.poll() is None and command != BEAT:
-                found += [pid for pid in children_of(process.pid) if b"resource_tracker" not in _command_of(pid)]
-        return found
+                found += children_of(process.pid)
+        return [pid for pid in found if _is_at_work(pid)]
 
     def tools(self) -> list[int]:
         """What those who do jobs have started: git, mostly."""
@@ -116,6 +117,13 @@ class Workers:
     def _marked(self) -> list[int]:
         wanted = f"{_MARK}={self.mark}".encode()
         return [pid for pid in _pids() if wanted in _read(pid, "environ").split(b"\0")]
+
+
+def _is_at_work(pid: int) -> bool:
+    """It holds the folder of its temporary files."""
+    with contextlib.suppress(OSError):
+        return any("/cache/temporary/" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def children_of(pid: int) -> list[int]:
