@@ -15,6 +15,8 @@ from db import jobs
 from db.engine import CatalogError, make_engine, session
 from db.enums import ExportFormat
 from db.models import Export
+from swefactory.pipeline import owner_name
+from tests.chaos import witness
 
 LEASE_S = 0.8
 
@@ -22,7 +24,7 @@ LEASE_S = 0.8
 def work(url: str) -> None:
     """A worker's life: the engine is made after the fork, the owner's name too."""
     engine = make_engine(url)
-    owner = f"worker:{os.getpid()}"
+    owner = owner_name()
     while jobs.unfinished(engine):
         claim = jobs.claim(engine, owner, lease_s=LEASE_S)
         if claim is None:
@@ -55,6 +57,7 @@ def child(url: str) -> int:
 
 
 def main(url: str, n_workers: int, seed: int, chaos_s: float) -> None:
+    witness.name_connections()
     chance = random.Random(seed)
     living = {child(url) for _ in range(n_workers)}
     stopped: dict[int, float] = {}

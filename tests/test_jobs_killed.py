@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from db import jobs
 from db.enums import JobState, StageName
 from tests.catalogs import BOTH, add_jobs, catalog_url, upgraded
+from tests.chaos import witness
 
 _NURSERY = Path(__file__).with_name("job_nursery.py")
 _N_JOBS = 60
@@ -24,8 +25,10 @@ _N_JOBS = 60
 @pytest.mark.parametrize("kind", BOTH)
 def test_every_job_is_done_exactly_once_whoever_is_killed(kind: str, request: pytest.FixtureRequest) -> None:
     url = catalog_url(kind, request)
-    engine = upgraded(url)
-    add_jobs(engine, *range(_N_JOBS), max_attempts=100)
+    with witness.named_connections():
+        engine = upgraded(url)
+        witness.install(url)
+        add_jobs(engine, *range(_N_JOBS), max_attempts=100)
     root = str(_NURSERY.parent.parent)
     ran = subprocess.run(
         [sys.executable, str(_NURSERY), url, "4", "20", "6"],
@@ -34,6 +37,7 @@ def test_every_job_is_done_exactly_once_whoever_is_killed(kind: str, request: py
     assert ran.returncode == 0, ran.stderr
     happened = Counter(ran.stdout.split())
     assert happened["killed"] >= 5, "nobody was killed: this run proves nothing"
+    assert witness.broken(witness.seen(engine)) == []
     assert jobs.counts(engine) == {(StageName.CRAWL, JobState.SUCCEEDED): _N_JOBS}
     with engine.connect() as connection:
         paths = connection.execute(text("SELECT path FROM export")).scalars().all()
