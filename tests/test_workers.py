@@ -209,7 +209,7 @@ def test_a_worker_whose_clock_is_ahead_of_beats_takes_its_ticks_all_the_same(clu
     assert library, "no C compiler"
     subject_id = cluster.enqueue()
     with cluster.worker("ahead", queues="control", LD_PRELOAD=str(library), SWEFACTORY_CLOCK_SHIFT_S="3600"):
-        cluster.wait_for(subject_id, "queued")
+        cluster.wait_for(subject_id, "queued", timeout_s=120)
 
 
 def test_a_broker_that_was_killed_and_came_back_empty_loses_nothing(

@@ -258,7 +258,9 @@ def check(disorder: Disorder, settings: Settings, engine: Engine) -> None:
     wait(lambda: not disorder.workers.orphans(), timeout_s=30)
     disorder.workers.end()
     run_embedded(settings, engine, stages=[StageName.CRAWL])  # sweeps what the dead left
-    assert left_behind(settings.home, Path(disorder.workers.environment["TMPDIR"])) == []
+    left = left_behind(settings.home, Path(disorder.workers.environment["TMPDIR"]))
+    # multiprocessing makes each Celery worker an empty folder, before any code of ours could say where.
+    assert [path for path in left if not (path.name.startswith("pymp-") and not list(path.iterdir()))] == []
 
 
 @pytest.fixture(autouse=True)

@@ -107,10 +107,12 @@ class Workers:
         return {pid: _command_of(pid) for pid in self._marked() if pid not in known}
 
     def end(self) -> None:
-        """Whatever carries the mark."""
-        for pid in self._marked():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Whatever carries the mark; returns when all have ended, and what they held is let go."""
+        while marked := self._marked():
+            for pid in marked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
         for process in self.running.values():
             process.wait(30)
 
