@@ -5,7 +5,7 @@ It solves "negative spans" (#1), makes a plausible mistake on "60 minutes" (#6),
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ MODEL = "scripted"
 _CHARACTERS_PER_TOKEN = 4
 
 Call = tuple[str, str, Mapping[str, Any]]  # what it says, the tool, the tool's arguments
+Script = Callable[[Sequence[Mapping[str, Any]]], Call]  # what comes next after these messages
 
 _FORMATTING = "/testbed/src/lapse/formatting.py"
 
@@ -91,12 +92,16 @@ def reply(messages: Sequence[Mapping[str, Any]]) -> Call:
 
 
 @contextmanager
-def model_server(*, api_key: str = "", status: int = 200, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
-    """Serves while the context is open; gives the base URL. A `status` other than 200 refuses every request."""
+def model_server(
+    *, api_key: str = "", status: int = 200, address: tuple[str, int] = ("127.0.0.1", 0), script: Script = reply
+) -> Iterator[str]:
+    """Serves while the context is open; gives the base URL. A `status` other than 200 refuses every request; `script`
+    says what comes next in a conversation, and is asked from several threads at once."""
 
     class Handler(_Handler):
         wanted_key = api_key
         refusal = status
+        next_call = staticmethod(script)
 
     with serving(Handler, address) as url:
         yield f"{url}/v1"
@@ -105,6 +110,7 @@ def model_server(*, api_key: str = "", status: int = 200, address: tuple[str, in
 class _Handler(QuietHandler):
     wanted_key: str
     refusal: int
+    next_call: Script
 
     def do_GET(self) -> None:
         self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
@@ -116,7 +122,8 @@ class _Handler(QuietHandler):
         elif self.wanted_key and self.headers.get("Authorization") != f"Bearer {self.wanted_key}":
             self._send(401, {"error": {"message": "wrong API key", "type": "authentication_error"}})
         else:
-            self._send(200, _completion(json.loads(body)["messages"], len(body)))
+            messages = json.loads(body)["messages"]
+            self._send(200, _completion(self.next_call(messages), messages, len(body)))
 
     def _send(self, status: int, found: Mapping[str, Any]) -> None:
         content = json.dumps(found).encode()
@@ -127,8 +134,8 @@ class _Handler(QuietHandler):
         self.wfile.write(content)
 
 
-def _completion(messages: Sequence[Mapping[str, Any]], n_bytes: int) -> dict[str, Any]:
-    said, tool, arguments = reply(messages)
+def _completion(next_call: Call, messages: Sequence[Mapping[str, Any]], n_bytes: int) -> dict[str, Any]:
+    said, tool, arguments = next_call
     number = sum(message.get("role") == "assistant" for message in messages)
     call = {"name": tool, "arguments": json.dumps({**arguments, "security_risk": "LOW"})}
     message = {
