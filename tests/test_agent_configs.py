@@ -99,8 +99,10 @@ def test_agents_are_added_listed_and_shown_and_keys_stay_out(tmp_path: Path) -> 
     assert (shown["parameters"], shown["condenser"]) == ({"temperature": 0.5}, {"max_size": 80, "keep_first": 2})
     listed = json.loads(run(home, "agent", "list", "--json").stdout)
     assert [(row["agent"], row["rollouts"]) for row in listed] == [("terse", 0)]
-    refused = run(
-        home, "agent", "add", "-m", "m", "-p", f'extra_headers={{"X": "{KEY}"}}', SWEFACTORY_MODEL_API_KEY=KEY
-    )
-    assert refused.returncode == 2
+    secrets = tmp_path / "secrets"  # the key from a file is known as well as one from a variable
+    secrets.mkdir()
+    (secrets / "swefactory_model_api_key").write_text(f"{KEY}\n")
+    holding_it = ["agent", "add", "-m", "m", "-p", f'extra_headers={{"X": "{KEY}"}}']
+    refused = run(home, *holding_it, SWEFACTORY_SECRETS_DIR=str(secrets))
+    assert (refused.returncode, "one of your secrets" in refused.stderr) == (2, True)
     assert KEY not in "\n".join(sqlite3.connect(home / "catalog.db").iterdump())

@@ -485,6 +485,47 @@ def test_a_rollout_that_fills_its_disk_is_a_violation_and_no_fault_of_ours(world
     assert b"seq 40" in events, "what it did is kept"
 
 
+_FORKS = """python - <<'EOF'
+import os, time
+n = 0
+try:
+    while n < 1000:
+        if os.fork() == 0:
+            time.sleep(1)
+            os._exit(0)
+        n += 1
+except OSError as error:
+    print("stopped:", error, flush=True)
+os._exit(0)
+EOF"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openhands.tools") is None, reason="OpenHands is absent")
+def test_a_line_of_a_hundred_megabytes_a_fork_bomb_and_a_killed_shell_are_survived(world: World) -> None:
+    script = [
+        call("terminal", command="head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end"),
+        call("terminal", command=_FORKS),
+        call("terminal", command="sleep 2; kill -9 $$"),
+        call("file_editor", command="str_replace", path="/testbed/calc.py", old_str="a - b", new_str="a + b"),
+        call("terminal", command="pwd; echo alive"),
+        finish(),
+    ]
+    agent = AgentSpec(AgentKind.OPENHANDS, "scripted", model="scripted")
+    with ScriptedModel(script) as model:
+        asked = world.services.settings.model_copy(update={"model_url": model.url, "sandbox_processes": 64})
+        services = replace(world.services, settings=asked, agent=lambda spec: make_agent(spec, asked))
+        rollout, saved = world.roll_out(agent, services)
+    assert (rollout.exit_status, rollout.exit_detail, saved) == (ExitStatus.SUBMITTED, "", GRADE)
+    messages = json.loads(services.artifacts.get(rollout.messages_digest or ""))["messages"]
+    seen = [message["content"] for message in messages if message["role"] == "tool"]
+    assert "the end" in seen[0]
+    assert len(seen[0]) < 32_000
+    assert "stopped:" in seen[1]
+    assert "a new one was started in /testbed" in seen[2]
+    assert "/testbed\nalive\n" in seen[4]
+    assert "+    return a + b" in (rollout.model_patch or "")
+
+
 def test_a_checkpoint_that_cannot_be_put_back_makes_it_begin_anew_and_says_why(world: World) -> None:
     with session(world.engine) as db:
         admin.add_rollouts(db, NOP)

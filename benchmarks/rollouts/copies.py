@@ -1,7 +1,9 @@
-"""A copy of a catalog to run rollouts in. One property: the catalog it is made from is only read.
+"""A copy of a catalog to run rollouts in:
 
     FOLDER/catalog.db            the copy, its queue empty
-    FOLDER/artifacts, cache ─►   the home's own; what is named by its content is shared, and so is what is built
+    FOLDER/artifacts, cache ─►   the home's own: files named by their content, and what is built
+
+One property: the catalog it is made from is only read.
 """
 
 import os
