@@ -1,6 +1,6 @@
 # Everything here sets itself up first: see .ci/make-venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test consumers check coverage mutation openhands chaos schedules lock clean venv
+.PHONY: help demo test consumers check coverage mutation openhands tinymodel chaos schedules lock clean venv
 BIN := .venv/bin
 
 help: ## Show what can be made
@@ -48,6 +48,9 @@ openhands: venv ## Test the agent under openhands-ai's own pins, in an environme
 # Root, or who may mount, has the disk fill up, too.
 chaos: venv ## Kill what can be killed for half an hour on each database, and die at every step of every real stage
 	@SWEFACTORY_CHAOS=full $(BIN)/python -m pytest -rP tests/chaos tests/test_crash_points.py $(ARGS)
+
+tinymodel: venv ## Let a real model of 135 million parameters, from the package registry, work on one instance of the demo
+	@$(BIN)/python -m benchmarks.rollouts.tiny_model $(ARGS)
 
 schedules: venv ## Try 10,000 random schedules of job operations on SQLite, 2,000 on PostgreSQL, against a model
 	@SWEFACTORY_SCHEDULES=10000 $(BIN)/python -m pytest tests/test_jobs_state_machine.py $(ARGS)

@@ -12,6 +12,7 @@ artifacts and caches are HOME's, through links. Ends with 1 when an instance end
 """
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import sys
@@ -84,7 +85,7 @@ def _identified(rows: Sequence[TaskInstance]) -> Iterator[TaskInstance]:
 # ---------------------------------------------------------------- the scripts
 
 
-def _scripts(settings: Settings, engine: Engine, n: int, seed: str) -> dict[str, Script]:
+def _scripts(settings: Settings, engine: Engine, options: argparse.Namespace) -> dict[str, Script]:
     """A script for each chosen instance, every other of a seeded order one that solves; by their statements."""
     validated = select(TaskInstance, Repository.name).join(Repository)
     with session(engine, writing=False) as db:
@@ -93,7 +94,8 @@ def _scripts(settings: Settings, engine: Engine, n: int, seed: str) -> dict[str,
         known = {row.instance_id: row for row in _identified([row for row, _ in rows])}
         for row in known.values():
             db.expunge(row)
-    picked = chosen({instance_id: names[instance_id] for instance_id in known}, n, seed)
+    wanted = {instance_id: names[instance_id] for instance_id in fnmatch.filter(known, options.only)}
+    picked, seed = chosen(wanted, options.instances, options.seed), options.seed
     checkouts = make_services(settings, engine).checkouts
     scripts: dict[str, Script] = {}
     for place, instance_id in enumerate(sorted(picked, key=lambda name: _order(f"solves {seed}", name))):
@@ -124,9 +126,9 @@ def _compared(name: str, script: Script, rollout: Rollout) -> Ended:
 
 def _replayed(options: argparse.Namespace, folder: Path) -> list[Ended]:
     with copied(Settings(), folder, options.sandbox) as (settings, engine):
-        scripts = _scripts(settings, engine, options.instances, options.seed)
+        scripts = _scripts(settings, engine, options)
         if not scripts:
-            sys.exit(f"{settings.catalog_url} has no validated instance: validate some first")
+            sys.exit(f"{settings.catalog_url} has no validated instance {options.only!r}: validate some first")
         by_statement = _statements(engine, scripts)
 
         def script(messages: Sequence[Mapping[str, object]]) -> Call:
@@ -175,6 +177,7 @@ def _word(value: bool | None) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=24, help="at most, in turn from the catalog's repositories")
+    parser.add_argument("--only", default="*", help="a pattern of instance ids, such as 'pallets__*'")
     parser.add_argument("--seed", default="1", help="of the choice, and of which half is scripted to solve")
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("--sandbox", choices=("namespace", "docker"), default="namespace")
