@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,7 +17,7 @@ import pytest
 from packaging.version import Version
 
 from db.enums import AgentKind, ExitStatus
-from swefactory.agents.registry import make_agent
+from swefactory.agents.registry import BEFORE_IMPORT, make_agent
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, UsageError
 from swefactory.journals import Journal, NoJournal, Past, Step, StopOrder
@@ -278,6 +280,32 @@ def test_the_network_is_out_of_reach_inside(scene: Scene) -> None:
         (seen,) = scene.shell(f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo reached; true")
     assert "reached" not in seen
     assert "refused" in seen or "unreachable" in seen
+
+
+_ALONE = """
+import json, pathlib, sys
+asked = []
+def hear(event, arguments):
+    if event == "socket.connect" and not isinstance(arguments[1], (str, bytes)):
+        asked.append(arguments[1][0])
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        asked.append(arguments[0])
+sys.addaudithook(hear)
+from tests.test_agent_openhands import Scene, call, finish
+result = Scene(pathlib.Path(sys.argv[1])).play([call("terminal", command="echo one"), finish()])
+print(json.dumps({"ended": result.exit_status.value, "asked": sorted({str(name) for name in asked})}))
+"""
+
+
+def test_a_rollout_asks_nobody_but_its_model(tmp_path: Path) -> None:
+    """In a process of its own: price lists and telemetry are asked for while OpenHands and LiteLLM are loaded."""
+    env = {key: value for key, value in os.environ.items() if key not in BEFORE_IMPORT}
+    env |= {"PYTHONPATH": str(Path(__file__).parent.parent), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://telemetry.invalid"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _ALONE, str(tmp_path)], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == {"ended": "submitted", "asked": ["127.0.0.1"]}
 
 
 def test_agent_settings_of_the_repository_are_not_executed(scene: Scene) -> None:

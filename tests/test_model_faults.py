@@ -49,7 +49,7 @@ def test_each_fault_of_a_model_ends_in_the_right_status(
     if replies == REFUSING and is_old_core():
         ends, says = ExitStatus.TURN_LIMIT, "maximum iterations"
     timeout_s = 4 if "slow" in str(replies) else 60
-    result = scene.play(replies, spec(timeout_s=timeout_s, parameters={"num_retries": 2}))
+    result = scene.play(replies, spec(timeout_s=timeout_s, max_turns=20, parameters={"num_retries": 2}))
     assert (result.exit_status, says in result.exit_detail) == (ends, True), result.exit_detail
 
 
