@@ -3,9 +3,9 @@
     python -m benchmarks.rollouts.tiny_model [--home HOME] [--instance ID] [--max-turns 3] [--timeout 90]
 
 The model is served by llama.cpp on loopback, in an environment of its own outside the repository, made once (100 MB).
-HOME is SWEFACTORY_HOME, else the demo's, which is made when it is missing; its catalog is copied (`copies.py`). Such a
-model resolves nothing. It says things that no script would: what is shown is that each of them ends in an exit status,
-and that the rollout is then graded, or masked from the rates.
+HOME is SWEFACTORY_HOME, else the demo's, which is made where it is not there whole; its catalog is copied (copies.py).
+Such a model resolves nothing. It says things that no script would: what is shown is that each of them ends in an exit
+status, and that the rollout is then graded, or masked from the rates.
 
 Ends with 0 when it did, with 1 when the rollout failed on our side, with 3 when the model cannot be served. A registry
 without the packages leaves the rollout out, with 0, unless SWEFACTORY_REQUIRE_REAL_PARTS is set.
@@ -79,10 +79,9 @@ def _served(python: Path, log: Path) -> Iterator[str]:
 def _home(given: Path | None) -> Path:
     if given or "SWEFACTORY_HOME" in os.environ:
         return given or Path(os.environ["SWEFACTORY_HOME"])
-    if not (_DEMO / "catalog.db").exists():
-        print(f"making the demo in {_DEMO}", file=sys.stderr)
-        demo = [sys.executable, "-m", "swefactory.cli.main", "demo", "--home", str(_DEMO)]
-        subprocess.run(demo, stdout=subprocess.DEVNULL, check=True)
+    print(f"the demo in {_DEMO} is made, or gone on with where it is not whole", file=sys.stderr)
+    demo = [sys.executable, "-m", "swefactory.cli.main", "demo", "--home", str(_DEMO)]
+    subprocess.run(demo, stdout=subprocess.DEVNULL, check=True)
     return _DEMO
 
 
