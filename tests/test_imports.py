@@ -201,7 +201,7 @@ def test_an_export_that_is_imported_where_it_came_from_comes_out_with_the_same_b
     assert (again / "SHA256SUMS").read_bytes() == (there.parent / "SHA256SUMS").read_bytes()
 
 
-def test_export_import_validate_and_export_gives_the_same_bytes_but_for_the_times_of_the_runs(
+def test_export_import_validate_and_export_gives_the_same_bytes_but_for_what_the_runs_measured(
     origin: tuple[Services, Path], empty: Engine, tmp_path: Path
 ) -> None:
     services, there = origin
@@ -216,8 +216,9 @@ def test_export_import_validate_and_export_gives_the_same_bytes_but_for_the_time
     back = exported(empty, services, tmp_path / "back")
     before, after = json.loads(there.read_bytes()), json.loads(back.read_bytes())
     assert all(before.values()), f"each field is compared with something in it, {before}"
-    times = {name: before["certificate"][name] for name in ("started_at", "finished_at")}
-    assert json_line(after | {"certificate": after["certificate"] | times}) == there.read_bytes()
+    # How many runs had little CPU is measured in them: on a busy machine it is not always had.
+    measured = {name: before["certificate"][name] for name in ("started_at", "finished_at", "conditions")}
+    assert json_line(after | {"certificate": after["certificate"] | measured}) == there.read_bytes()
 
 
 def test_an_import_whose_tests_are_not_confirmed_is_rejected_and_says_which(
