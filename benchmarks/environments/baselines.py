@@ -47,7 +47,7 @@ class PipBackend(MarkedBackend):
         """One docker build."""
         python_image, program, _ = self.images.python(python_version)
         self.image = f"{MARK}/pip:{secrets.token_hex(6)}"
-        with self.images._context() as context:
+        with self.images.context() as context:
             (context / "tree").mkdir()
             copy_tree(tree, context / "tree")
             (context / "pip").mkdir()
