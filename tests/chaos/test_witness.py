@@ -1,6 +1,7 @@
 """What chaos must not bring about, done on purpose: each is seen, and nothing else is."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, text
@@ -30,47 +31,46 @@ _MISDEEDS = {
 }
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_each_broken_invariant_is_seen(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.fixture(params=BOTH)
+def witnessed(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An empty catalog whose jobs are watched."""
     with witness.named_connections():
-        url = catalog_url(kind, request)
+        url = catalog_url(request.param, request)
         engine = upgraded(url)
         witness.install(url)
-        for rule, misdeeds in _MISDEEDS.items():
-            add_jobs(engine, 1)
-            for misdeed in misdeeds:
-                do(engine, misdeed)
-            found = witness.broken(witness.seen(engine))
-            assert any(each.startswith(rule) for each in found), (rule, found)
-            do(engine, "DELETE FROM job")
-            do(engine, "DELETE FROM witness")
+        yield engine
         engine.dispose()
 
 
-@pytest.mark.parametrize("kind", BOTH)
-def test_a_jobs_ordinary_life_breaks_none(kind: str, request: pytest.FixtureRequest) -> None:
-    with witness.named_connections():
-        url = catalog_url(kind, request)
-        engine = upgraded(url)
-        witness.install(url)
-        add_jobs(engine, 1)
-        assert owner_name().endswith(f":{os.getpid()}")
-        for end in (
-            jobs.release,
-            lambda *given: jobs.postpone(*given, "later", 0),
-            lambda *given: jobs.fail(*given, ""),
-        ):
-            end(engine, claimed(engine))
-            let_time_pass(engine, "not_before")
-        claimed(engine)
-        let_time_pass(engine, "lease_until")
-        with session(engine) as db:
-            jobs.succeed(db, claimed(engine))
-        changes = witness.seen(engine)
-        assert witness.broken(changes) == []
-        assert [change.fence for change in changes if change.state == "doing"] == [1, 2, 3, 4, 5]
-        assert {change.who for change in changes} == {owner_name()}
-        engine.dispose()
+def test_each_broken_invariant_is_seen(witnessed: Engine) -> None:
+    for rule, misdeeds in _MISDEEDS.items():
+        add_jobs(witnessed, 1)
+        for misdeed in misdeeds:
+            do(witnessed, misdeed)
+        found = witness.broken(witness.seen(witnessed))
+        assert any(each.startswith(rule) for each in found), (rule, found)
+        do(witnessed, "DELETE FROM job")
+        do(witnessed, "DELETE FROM witness")
+
+
+def test_a_jobs_ordinary_life_breaks_none(witnessed: Engine) -> None:
+    add_jobs(witnessed, 1)
+    assert owner_name().endswith(f":{os.getpid()}")
+    for end in (
+        jobs.release,
+        lambda *given: jobs.postpone(*given, "later", 0),
+        lambda *given: jobs.fail(*given, ""),
+    ):
+        end(witnessed, claimed(witnessed))
+        let_time_pass(witnessed, "not_before")
+    claimed(witnessed)
+    let_time_pass(witnessed, "lease_until")
+    with session(witnessed) as db:
+        jobs.succeed(db, claimed(witnessed))
+    changes = witness.seen(witnessed)
+    assert witness.broken(changes) == []
+    assert [change.fence for change in changes if change.state == "doing"] == [1, 2, 3, 4, 5]
+    assert {change.who for change in changes} == {owner_name()}
 
 
 def claimed(engine: Engine) -> jobs.Claim:
