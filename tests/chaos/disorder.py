@@ -77,8 +77,12 @@ class Disorder:
     def n_kills(self) -> int:
         return sum(self.happened[name] for name in KILLS)
 
+    def at_work(self) -> list[int]:
+        """Who has a job in hand and is not stopped."""
+        return sorted((self.observer.holders & set(self.workers.doers())) - set(self.workers.stopped))
+
     def _kill_doer(self, lot: float) -> bool:
-        return any(self._killed(pid) for pid in _drawn(self.workers.doers(), lot))
+        return any(self._killed(pid) for pid in _drawn(self.at_work(), lot))
 
     def _kill_tool(self, lot: float) -> bool:
         return any(self._killed(pid) for pid in _drawn(self.workers.tools(), lot))
@@ -96,7 +100,7 @@ class Disorder:
         return True
 
     def _stop(self, lot: float) -> bool:
-        for pid in _drawn(set(self.workers.doers()) - set(self.workers.stopped), lot):
+        for pid in _drawn(self.at_work(), lot):
             self.workers.stop(pid, 1.5 * self.lease_s)
             return True
         return False

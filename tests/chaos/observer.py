@@ -1,11 +1,11 @@
-"""Measures how long a job whose worker was killed waits for another. One property: one that is never taken up is never
-forgotten."""
+"""Sees who has a job in hand, and measures how long a job whose worker was killed waits for another. One property: one
+that is never taken up is never forgotten."""
 
 import threading
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Engine, text
 
@@ -28,6 +28,7 @@ class Observer:
 
     url: str
     recovered_s: list[float] = field(default_factory=list)
+    holders: frozenset[int] = frozenset()  # the processes that have a job in hand, or died with one
     _orphans: list[_Orphan] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -67,6 +68,8 @@ class Observer:
 
     def _watch(self) -> None:
         while not self._ended.wait(_ASKED_EVERY_S):
+            owners = self._asked("SELECT lease_owner FROM job WHERE state = 'doing'")
+            self.holders = frozenset(int(owner.rpartition(":")[2]) for (owner,) in owners)
             with self._lock:
                 asked = list(self._orphans)
             if asked:
@@ -84,7 +87,7 @@ class Observer:
                     self.recovered_s.append(now - orphan.since)
                     self._orphans.remove(orphan)
 
-    def _asked(self, query: str, **parameters: str) -> list[tuple[int, ...]]:
+    def _asked(self, query: str, **parameters: str) -> list[tuple[Any, ...]]:
         while not self._ended.is_set():
             try:
                 return asked(self._engine, query, **parameters)
@@ -93,6 +96,6 @@ class Observer:
         return []
 
 
-def asked(engine: Engine, query: str, **parameters: str) -> list[tuple[int, ...]]:
+def asked(engine: Engine, query: str, **parameters: str) -> list[tuple[Any, ...]]:
     with told(engine), reading(engine).connect() as connection:
         return [tuple(row) for row in connection.execute(text(query), parameters)]

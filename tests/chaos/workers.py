@@ -66,7 +66,7 @@ class Workers:
                 found.append(process.pid)
             elif process.poll() is None and command != BEAT:
                 found += children_of(process.pid)
-        return [pid for pid in found if _is_at_work(pid)]
+        return [pid for pid in found if _has_started(pid)]
 
     def tools(self) -> list[int]:
         """What those who do jobs have started: git, mostly."""
@@ -121,7 +121,7 @@ class Workers:
         return [pid for pid in _pids() if wanted in _read(pid, "environ").split(b"\0")]
 
 
-def _is_at_work(pid: int) -> bool:
+def _has_started(pid: int) -> bool:
     """It holds the folder of its temporary files."""
     with contextlib.suppress(OSError):
         return any("/cache/temporary/" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
