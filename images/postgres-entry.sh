@@ -7,7 +7,7 @@ data=$volume/cluster
 user=${POSTGRES_USER:-postgres}
 name=${POSTGRES_DB:-$user}
 if [ ! -d "$data" ]; then
-  : "${POSTGRES_PASSWORD:?the password of the database user}"
+  [ -n "${POSTGRES_PASSWORD:-}" ] || POSTGRES_PASSWORD=$(cat "${POSTGRES_PASSWORD_FILE:?holds the password of the user}")
   part=$volume/part
   rm -rf "$part"
   printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password

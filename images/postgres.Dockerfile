@@ -1,5 +1,5 @@
 # PostgreSQL on the base of `swefactory images bootstrap`, for compose.airgap.yaml. It takes what the official image takes:
-# POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, and a volume at /var/lib/postgresql/data.
+# POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, and a volume at /var/lib/postgresql/data.
 ARG BASE
 FROM ${BASE}
 ARG APT_OPTIONS=""

@@ -24,6 +24,30 @@ def digest_of(content: bytes) -> str:
     return f"{_ALGORITHM}:{hashlib.sha256(content).hexdigest()}"
 
 
+def key_of(digest: str) -> str:
+    """Where a store keeps what is named `digest`, below its root. Raises ArtifactError for what is no name."""
+    algorithm, _, name = digest.partition(":")
+    if algorithm != _ALGORITHM or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+        raise ArtifactError(f"{digest!r} is not an artifact's name; it looks like sha256:<64 hex digits>")
+    return f"{algorithm}/{name[:2]}/{name}.z"
+
+
+def packed(content: bytes) -> bytes:
+    """As every store keeps it."""
+    return zlib.compress(content, 6)
+
+
+def unpacked(stored: bytes, digest: str, place: str) -> bytes:
+    """The bytes named `digest`, checked against it. Raises ArtifactError, which names `place`."""
+    try:
+        content = zlib.decompress(stored)
+    except zlib.error as error:
+        raise ArtifactError(f"artifact {digest} at {place} cannot be read: {error}") from error
+    if digest_of(content) != digest:
+        raise ArtifactError(f"artifact {digest} at {place} is damaged: its bytes no longer match its name")
+    return content
+
+
 class LocalArtifacts:
     """The artifact store in a folder; safe for several processes and for sudden death."""
 
@@ -34,10 +58,10 @@ class LocalArtifacts:
     def put(self, content: bytes, media_type: str) -> ArtifactRef:
         """Writes `content` unless it is there: temporary file, fsync, rename."""
         digest = digest_of(content)
-        path = self._path(digest)
+        path = self._root / key_of(digest)
         if not path.exists():
             try:
-                self._write(path, zlib.compress(content, 6))
+                self._write(path, packed(content))
             except OSError as error:
                 raise ArtifactError(
                     f"cannot store artifact {digest[:19]}… ({len(content)} bytes) below {self._root}: "
@@ -47,24 +71,16 @@ class LocalArtifacts:
 
     def get(self, digest: str) -> bytes:
         """The bytes named `digest`, checked against it."""
-        path = self._path(digest)
+        path = self._root / key_of(digest)
         try:
-            content = zlib.decompress(path.read_bytes())
+            stored = path.read_bytes()
         except FileNotFoundError as error:
             raise ArtifactError(
                 f"artifact {digest} is not below {self._root}; was the folder moved or cleaned?"
             ) from error
-        except (OSError, zlib.error) as error:
+        except OSError as error:
             raise ArtifactError(f"artifact {digest} at {path} cannot be read: {error}") from error
-        if digest_of(content) != digest:
-            raise ArtifactError(f"artifact {digest} at {path} is damaged: its bytes no longer match its name")
-        return content
-
-    def _path(self, digest: str) -> Path:
-        algorithm, _, name = digest.partition(":")
-        if algorithm != _ALGORITHM or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-            raise ArtifactError(f"{digest!r} is not an artifact's name; it looks like sha256:<64 hex digits>")
-        return self._root / algorithm / name[:2] / f"{name}.z"
+        return unpacked(stored, digest, str(path))
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import re
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,7 +33,13 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".swefactory"), description="catalog, artifacts, caches live here")
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite at HOME/catalog.db")
+    database_password: SecretStr = Field(
+        default=SecretStr(""), description="of database_url, where that should not hold it: a file among the secrets"
+    )
     redis_url: str = "redis://127.0.0.1:6379/0"
+    heartbeat_file: Path | None = Field(
+        default=None, description="cluster: touched by a worker while the broker hears of it, by beat when it ticks"
+    )
 
     github_url: str = Field(
         default="https://api.github.com", pattern="^https?://", description="REST base URL; GraphQL is beside it"
@@ -57,6 +63,11 @@ class Settings(BaseSettings):
 
     artifact_dir: Path | None = Field(
         default=None, description="where artifacts are kept, one folder for all hosts; default HOME/artifacts"
+    )
+    artifact_url: str = Field(
+        default="",
+        pattern="^(s3://[^/]+(/.*)?|)$",
+        description="or s3://BUCKET/PREFIX; address and keys are boto3's own",
     )
     mirror_dir: Path | None = Field(default=None, description="where bare mirrors are kept; default HOME/mirrors")
 
@@ -132,6 +143,9 @@ class Settings(BaseSettings):
     @cached_property
     def catalog_url(self) -> str:
         """The SQLAlchemy URL in force."""
+        password = quote(self.database_password.get_secret_value(), safe="")
+        if password and self.database_url:
+            return re.sub(r"^([^/]*//[^/:@]+)@", rf"\1:{password}@", self.database_url)
         return self.database_url or f"sqlite:///{self.home.resolve() / 'catalog.db'}"
 
     @cached_property
@@ -168,7 +182,13 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret's text, for redaction; never empty strings."""
         index = urlsplit(self.index_url.get_secret_value()).password or ""
-        others = (self.model_api_key, self.judge_api_key, self.reward_api_key, self.launcher_token)
+        others = (
+            self.database_password,
+            self.model_api_key,
+            self.judge_api_key,
+            self.reward_api_key,
+            self.launcher_token,
+        )
         keys = (key.get_secret_value() for key in others)
         return tuple(secret for secret in (*self.github_tokens, self.github_app_key, *keys, unquote(index)) if secret)
 

@@ -11,7 +11,8 @@ from db.enums import SourceKind
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
-from swefactory.protocols import Agent, AgentSpec, Critic, KeepingBackend, PullRequestSource
+from swefactory.errors import UsageError
+from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, KeepingBackend, PullRequestSource
 from swefactory.rollout_journals import SqlJournal
 from swefactory.stage import Services
 
@@ -30,11 +31,23 @@ def make_services(settings: Settings, engine: Engine) -> Services:
         sources=make_sources(settings, checkouts, engine),
         checkouts=checkouts,
         sandboxes=make_sandboxes(settings),
-        artifacts=LocalArtifacts(settings.artifacts_dir),
+        artifacts=make_artifacts(settings),
         agent=lambda spec: make_agent(spec, settings),
         journals=lambda rollout_id, label: SqlJournal(engine, rollout_id, label),
         critic=lambda name: make_critic(name, settings),
     )
+
+
+def make_artifacts(settings: Settings) -> ArtifactStore:
+    """A folder, or a bucket where `settings.artifact_url` names one. Raises UsageError without boto3."""
+    if not settings.artifact_url:
+        return LocalArtifacts(settings.artifacts_dir)
+    try:
+        from swefactory.s3_artifacts import S3Artifacts
+    except ModuleNotFoundError as error:
+        raise UsageError("artifacts in a bucket need boto3; install swefactory[s3]") from error
+    bucket, _, prefix = settings.artifact_url.removeprefix("s3://").partition("/")
+    return S3Artifacts(bucket, prefix.strip("/"))
 
 
 def make_sources(settings: Settings, checkouts: Checkouts, engine: Engine) -> Mapping[SourceKind, PullRequestSource]:

@@ -41,8 +41,24 @@ def test_who_opens_sandboxes_does_so_through_the_launcher() -> None:
     for name in ("environment", "validation", "rollout"):
         service = services()[name]
         assert service["environment"]["SWEFACTORY_LAUNCHER_URL"] == "http://launcher:2390"
-        assert service["secrets"] == services()["launcher"]["secrets"]
-        assert "SWEFACTORY_GITHUB_TOKEN" not in service["environment"]
+        assert services()["launcher"]["secrets"][0] in service["secrets"]
+        assert "github_token" not in str(service)
+
+
+def test_each_secret_is_a_file_that_those_who_need_it_are_shown() -> None:
+    shown = {name: {each if isinstance(each, str) else each["source"] for each in service.get("secrets", ())}
+             for name, service in services().items()}  # fmt: skip
+    of = {secret: {name for name, found in shown.items() if secret in found} for secret in set().union(*shown.values())}
+    assert of["github_token"] == {"crawl"}
+    assert of["model_api_key"] == {"rollout"}
+    assert of["launcher_token"] == {"launcher", "environment", "validation", "rollout"}
+    assert of["database_password"] == set(services()) - {"redis", "launcher"}
+    assert "PASSWORD:" not in _FILE.read_text().replace("SWEFACTORY_DATABASE_PASSWORD", "")
+
+
+def test_whatever_goes_on_says_how_it_is() -> None:
+    passing = {"migrate", "admin"}
+    assert {name for name, service in services().items() if "healthcheck" not in service} == passing
 
 
 def test_no_service_is_privileged_and_ours_have_no_capability() -> None:

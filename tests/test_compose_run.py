@@ -7,7 +7,6 @@ rollout; the catalog must hold what the demo's history was written for, as it do
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -94,21 +93,17 @@ def said(command: list[str], environment: dict[str, str], timeout_s: float) -> s
 
 def settings_of(folder: Path) -> dict[str, str]:
     """The variables of compose.yaml, nothing else of ours."""
-    token = folder / "launcher.token"
-    token.write_text(uuid.uuid4().hex)
-    shutil.chown(token, group=1000)
-    token.chmod(0o640)
+    said(["sh", "images/make-secrets.sh", str(folder / "secrets")], dict(os.environ), 60)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SWEFACTORY_", "COMPOSE_"))}
     return kept | {
         "COMPOSE_FILE": ":".join(str(_ROOT / name) for name in _FILES),
         "COMPOSE_PROJECT_NAME": f"swefactory-test-{uuid.uuid4().hex[:8]}",
         "DOCKER_GID": str(os.stat("/var/run/docker.sock").st_gid),
         "SWEFACTORY_BUILD_SETTINGS": str(folder / "cluster"),
-        "SWEFACTORY_LAUNCHER_TOKEN_FILE": str(token),
         "SWEFACTORY_LEASE_S": "10",
         "SWEFACTORY_METRICS_PORT": str(free_port()),
-        "SWEFACTORY_POSTGRES_PASSWORD": uuid.uuid4().hex,
         "SWEFACTORY_POSTGRES_PORT": str(free_port()),
+        "SWEFACTORY_SECRETS": str(folder / "secrets"),
     }
 
 
@@ -119,7 +114,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, docker_engine: Any) -> Ite
     bootstrap_images(backend, versions=["3.12"], cluster=folder / "cluster")
     environment = settings_of(folder)
     name, port = environment["COMPOSE_PROJECT_NAME"], environment["SWEFACTORY_POSTGRES_PORT"]
-    password = environment["SWEFACTORY_POSTGRES_PASSWORD"]
+    password = (folder / "secrets/database_password").read_text()
     engine = make_engine(f"postgresql://swefactory:{password}@127.0.0.1:{port}/swefactory")
     made = Cluster(name, environment, engine)
     try:
@@ -186,6 +181,22 @@ def test_one_container_has_dockers_socket(cluster: Cluster) -> None:
                for each in inspected}  # fmt: skip
     assert len(sources) == 12
     assert [service for service, found in sources.items() if "/var/run/docker.sock" in found] == ["launcher"]
+
+
+def test_all_services_say_that_they_are_well(rolled_out: Cluster) -> None:
+    def ill() -> list[str]:
+        told = [json.loads(line) for line in rolled_out.compose("ps", "--format", "json").splitlines()]
+        return [each["Service"] for each in told if each["Health"] != "healthy"]
+
+    assert len(rolled_out.compose("ps", "--quiet").split()) == 12
+    rolled_out.wait(lambda: not ill(), "somebody is not well")
+
+
+def test_no_secret_stands_in_a_containers_configuration(cluster: Cluster) -> None:
+    secrets = [path.read_text() for path in Path(cluster.environment["SWEFACTORY_SECRETS"]).iterdir()]
+    inspected = said(["docker", "inspect", *cluster.compose("ps", "--all", "--quiet").split()], cluster.environment, 60)
+    assert len([secret for secret in secrets if secret]) == 2
+    assert not [secret for secret in secrets if secret and secret in inspected]
 
 
 def test_a_killed_worker_loses_no_job_and_each_pull_request_meets_its_fate(rolled_out: Cluster, tmp_path: Path) -> None:

@@ -167,6 +167,21 @@ def test_a_job_goes_through_the_cluster_to_its_verdict(cluster: Cluster) -> None
         assert cluster.job(subject_id) == job
 
 
+def test_a_worker_and_beat_show_that_they_live_while_the_broker_hears_them(cluster: Cluster, tmp_path: Path) -> None:
+    worker, beat = tmp_path / "worker", tmp_path / "beat"
+    with cluster.worker("one", SWEFACTORY_HEARTBEAT_FILE=str(worker)) as alive:
+        with cluster.celery("beat", "--loglevel", "WARNING", SWEFACTORY_HEARTBEAT_FILE=str(beat)):
+            for path in (worker, beat):
+                wait_until(path.exists, lambda: "heartbeat")
+                begun = time.time()
+                wait_until(lambda path=path, begun=begun: path.stat().st_mtime > begun, lambda: "second heartbeat")
+        os.kill(alive.pid, signal.SIGSTOP)
+        time.sleep(1)
+        seen = [path.stat().st_mtime for path in (worker, beat)]
+        time.sleep(5)  # two heartbeats of Celery's
+        assert [path.stat().st_mtime for path in (worker, beat)] == seen
+
+
 def test_a_killed_child_and_a_killed_worker_cost_one_attempt_each(cluster: Cluster) -> None:
     subject_id = cluster.enqueue()
     with cluster.worker("one") as worker:

@@ -9,7 +9,7 @@ Celery does what it is good at: process pools, a queue per stage, time limits, s
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from kombu import Queue
 
 from db.enums import StageName
@@ -80,6 +80,18 @@ def _every(task: str, interval_s: float) -> dict[str, Any]:
     """A tick that nobody took for a day is dropped, so that they do not pile up. Not sooner: beat's clock sets that
     time and the worker's is held against it, and a worker a few seconds ahead would drop every tick there is."""
     return {"task": task, "schedule": interval_s, "options": {"queue": CONTROL, "expires": _TICK_S}}
+
+
+@signals.heartbeat_sent.connect
+def _touch(**_: object) -> None:
+    """Says that this process is alive and that the broker hears it, to whoever looks at the file's time."""
+    if path := Settings().heartbeat_file:
+        path.touch()
+
+
+@signals.beat_init.connect
+def _touch_when_it_ticks(**_: object) -> None:
+    signals.after_task_publish.connect(_touch)
 
 
 app = make_app()

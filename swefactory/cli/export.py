@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from db.engine import session
 from db.enums import ExportFormat
-from swefactory.artifacts import LocalArtifacts
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.exporting import ended, exported, fate, say_left_out
 from swefactory.cli.output import show
@@ -28,7 +27,7 @@ from swefactory.exports.subjects import Choice
 from swefactory.exports.swebench_folder import Extras
 from swefactory.exports.trajectories import Form, Telling, ToolArgs
 from swefactory.trajectory_filters import DEFAULT_MAX_TOKENS
-from swefactory.wiring import make_docker, make_services
+from swefactory.wiring import make_artifacts, make_docker, make_services
 
 app = typer.Typer(no_args_is_help=True, help="Exports: read-only copies out of the catalog, with manifest and hashes.")
 
@@ -162,7 +161,7 @@ def trajectories_(
     choice = RolloutChoice(where, unresolved, suspicious, max_tokens or None, tokenizer)
     telling = Telling(form, tool_args, unfit)
     with catalog(current) as engine:
-        artifacts = LocalArtifacts(current.artifacts_dir)
+        artifacts = make_artifacts(current)
         say_left_out(
             exported(
                 engine, ExportFormat.TRAJECTORIES, out,
@@ -190,7 +189,7 @@ def preferences_(
     choice = RolloutChoice(where, unresolved=True, max_tokens=max_tokens or None, tokenizer=tokenizer)
     pairing = preferences.Pairing(pairs, tool_args)
     with catalog(current) as engine:
-        artifacts = LocalArtifacts(current.artifacts_dir)
+        artifacts = make_artifacts(current)
         say_left_out(
             exported(
                 engine, ExportFormat.PREFERENCES, out,
@@ -250,7 +249,7 @@ def diff(
 
 def write_all(current: Settings, engine: Engine, out: Path) -> list[Path]:
     """What the demo shows: one export of each kind of row; their folders."""
-    images, artifacts = _images(current, engine, ImageSource.REBUILD), LocalArtifacts(current.artifacts_dir)
+    images, artifacts = _images(current, engine, ImageSource.REBUILD), make_artifacts(current)
     wanted: list[tuple[ExportFormat, Callable[[Path], ExportFolder]]] = [
         (ExportFormat.SWEBENCH, lambda target: swebench_folder.write(engine, images, Choice(), target)),
         (ExportFormat.TRAJECTORIES, lambda target: trajectories.write(engine, artifacts, target)),

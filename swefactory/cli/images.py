@@ -10,13 +10,12 @@ from sqlmodel import Session, select
 from db.engine import session
 from db.models import Environment
 from swefactory import environment_disk
-from swefactory.artifacts import LocalArtifacts
 from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, errors, show
 from swefactory.config import Settings
 from swefactory.errors import EXIT_FINDINGS, UsageError
 from swefactory.protocols import EnvironmentSpec
-from swefactory.wiring import make_docker, make_sandboxes
+from swefactory.wiring import make_artifacts, make_docker, make_sandboxes
 
 app = typer.Typer(no_args_is_help=True, help="Environments on disk, and the docker sandbox's base images.")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
@@ -150,7 +149,7 @@ def _specs(db: Session, current: Settings, digests: list[str] | None, every: boo
     if bool(digests) == every:
         raise UsageError("name environments by the beginnings of their digests, or say --all")
     wanted = digests or list(db.exec(select(Environment.digest).order_by(Environment.digest)))
-    artifacts = LocalArtifacts(current.artifacts_dir)
+    artifacts = make_artifacts(current)
     return [environment_disk.spec_of(db, artifacts, each) for each in wanted]
 
 
