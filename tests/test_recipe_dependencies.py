@@ -57,7 +57,23 @@ def test_development_lists_count_only_when_no_test_list_exists_and_lose_their_to
 
 def test_what_tests_ask_for_by_name_is_kept(tmp_path: Path) -> None:
     text = HEAD + '[project.optional-dependencies]\ntests = ["pytest", "mypy", "sphinx", "tox"]\n'
-    assert requirements(tmp_path, {"pyproject.toml": text}) == ("mypy", "pytest", "sphinx")
+    assert requirements(tmp_path, {"pyproject.toml": text}) == ("pytest", "sphinx")
+
+
+@pytest.mark.parametrize(
+    "test", ["import mypy.api", "    from mypy import api", 'run(["mypy", "x.py"])', "'mypy x.py'"]
+)
+def test_a_type_checker_and_its_stubs_are_kept_where_a_test_runs_one(tmp_path: Path, test: str) -> None:
+    text = HEAD + '[project.optional-dependencies]\ntests = ["pytest", "mypy", "types-mock"]\n'
+    silent = {"pyproject.toml": text, "tests/test_a.py": "# mypy is wrong here\n", "lint.py": "import mypy\n"}
+    assert requirements(tmp_path / "a", silent) == ("pytest",)
+    spoken = {"pyproject.toml": text, "tests/test_a.py": f"import os\n{test}\n"}
+    assert requirements(tmp_path / "b", spoken) == ("mypy", "pytest", "types-mock")
+
+
+def test_what_the_project_itself_runs_with_is_kept_though_it_be_a_type_checker(tmp_path: Path) -> None:
+    text = HEAD + 'dependencies = ["mypy"]\n[project.optional-dependencies]\ntests = ["pytest", "mypy"]\n'
+    assert requirements(tmp_path, {"pyproject.toml": text}) == ("mypy", "pytest")
 
 
 def test_setup_py_is_followed_through_names_and_arithmetic(tmp_path: Path) -> None:

@@ -1,15 +1,8 @@
 """Two hosts of one cluster: each with a docker engine, a data root, a launcher and a home of its own; they share a
 registry and the folder of artifacts. What one has built the other pulls when it needs it.
-
-The second engine has a network namespace of its own: one without a bridge removes that of the first.
 """
 
-import contextlib
-import os
-import shutil
-import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
-import requests
 
 from swefactory.artifacts import LocalArtifacts
 from swefactory.config import Settings
@@ -31,7 +22,7 @@ from swefactory.sandboxes.docker_engine import Engine
 from swefactory.sandboxes.docker_launcher import LauncherServer
 from swefactory.sandboxes.docker_launcher_orders import LauncherRules
 from swefactory.wiring import make_docker
-from tests.conftest import free_port
+from tests import second_host
 from tests.sandbox_contract import LOCK, SMALL, printed, python, spec_of
 
 TOKEN = "a-token-of-some-length"
@@ -60,96 +51,19 @@ def host(folder: Path, socket: str, registry: str, artifacts: Path) -> Iterator[
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def network() -> Iterator[str]:
-    """A network namespace with one way in and out: this machine is 1, the second host 2 of its addresses."""
-    name = f"swf{uuid.uuid4().hex[:8]}"
-    own, other = f"{name}a", f"{name}b"
-    subnet = f"10.213.{int(name[3:5], 16)}"
-    commands = (
-        f"ip netns add {name}",
-        f"ip link add {own} type veth peer name {other} netns {name}",
-        f"ip address add {subnet}.1/30 dev {own}",
-        f"ip link set {own} up",
-        f"ip -n {name} address add {subnet}.2/30 dev {other}",
-        f"ip -n {name} link set {other} up",
-        f"ip -n {name} link set lo up",
-    )
-    try:
-        for command in commands:
-            subprocess.run(command.split(), check=True, timeout=30)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=False, timeout=30)
-
-
-def here(network: str) -> str:
-    return f"10.213.{int(network[3:5], 16)}.1"
-
-
-@pytest.fixture(scope="module")
-def registry_port(tmp_path_factory: pytest.TempPathFactory, network: str) -> Iterator[int]:
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    program = shutil.which("docker-registry")
-    assert program, "docker-registry is not installed (Debian: apt install docker-registry)"
-    (folder / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
-        f"http: {{addr: '0.0.0.0:{port}'}}\n"
-    )
-    with ended_after([program, "serve", str(folder / "config.yml")], folder / "log"):
-        wait(lambda: requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok, folder / "log")
-        yield port
-
-
-@pytest.fixture(scope="module")
-def second_engine(tmp_path_factory: pytest.TempPathFactory, network: str, registry_port: int) -> Iterator[str]:
-    """The socket of a docker engine with a data root of its own."""
-    folder = tmp_path_factory.mktemp("engine")
-    socket = folder / "docker.sock"
-    command = [
-        "nsenter", f"--net=/run/netns/{network}", "dockerd", "--host", f"unix://{socket}",
-        "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"),
-        "--bridge", "none", "--iptables=false", "--ip6tables=false",
-        "--insecure-registry", f"{here(network)}:{registry_port}",
-    ]  # fmt: skip
-    with ended_after(command, folder / "log"):
-        wait(lambda: docker.DockerClient(f"unix://{socket}").ping(), folder / "log")
-        yield str(socket)
-
-
-@contextmanager
-def ended_after(command: list[str], log: Path) -> Iterator[None]:
-    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            process.kill()
-
-
-def wait(answers: Any, log: Path) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
-            if answers():
-                return
-        time.sleep(0.2)
-    pytest.fail(log.read_text(errors="replace")[-3000:])
-
-
 @pytest.fixture
-def hosts(
-    docker_engine: Any, network: str, registry_port: int, second_engine: str, tmp_path: Path
-) -> Iterator[tuple[Host, Host]]:
-    first_socket = os.environ.get("DOCKER_HOST", "").removeprefix("unix://") or "/var/run/docker.sock"
-    artifacts = tmp_path / "artifacts"
+def hosts(docker_engine: Any, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+    artifacts, first = tmp_path / "artifacts", second_host.first_socket()
     if (direct := DockerBackend(tmp_path / "direct")).probe():
         bootstrap_images(direct, versions=["3.12"])
+    for name in ("registry", "engine"):
+        (tmp_path / name).mkdir()
     with (
-        host(tmp_path / "one", first_socket, f"127.0.0.1:{registry_port}/team", artifacts) as one,
-        host(tmp_path / "two", second_engine, f"{here(network)}:{registry_port}/team", artifacts) as two,
+        second_host.linked() as link,
+        second_host.registry(tmp_path / "registry") as port,
+        second_host.engine(tmp_path / "engine", link, port) as engine,
+        host(tmp_path / "one", first, f"127.0.0.1:{port}/team", artifacts) as one,
+        host(tmp_path / "two", engine.socket, f"{link.here}:{port}/team", artifacts) as two,
     ):
         yield one, two
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from swefactory.file_kinds import is_test_path
 from swefactory.protocols import Rung
 from swefactory.recipes.conda_files import conda_dependencies
 from swefactory.recipes.declared import Declared
-from swefactory.recipes.files import ini_value, read_ini, read_toml, strings, table, text
+from swefactory.recipes.files import ini_value, read_ini, read_text, read_toml, strings, table, text
 from swefactory.recipes.imports import MODULES
 from swefactory.recipes.locks_of_projects import locked_pins
 from swefactory.recipes.provenance import located
@@ -49,6 +50,12 @@ _TOOLS = re.compile(
 _DOCS = re.compile(
     r"^(sphinx(-.*|contrib-.*)?|sphinxcontrib-.*|furo|pallets-sphinx-themes|mkdocs(-.*)?|myst-parser|.*-theme|alabaster"
     r"|docutils|mypy|pyright|pytype|types-.*|.*-stubs|pylint(-.*)?|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
+)
+# Type checkers, and stubs that only those read: a quarter of the bytes of the environments that have them. Dropped from
+# the tests' own lists, too, unless a test runs one.
+_CHECKERS = re.compile(r"^(mypy|pyright|pytype|pylint(-.*)?|types-.*|.*-stubs)$")
+_RUNS_CHECKER = re.compile(
+    r"""["'](mypy|pyright|pytype|pylint)\b|^\s*(import|from) (mypy|pytype|pylint)\b""", re.MULTILINE
 )
 _BUILD_TOOLS = ("pip", "setuptools", "wheel")
 _SETUP_KEYS = {"dependencies": "install_requires", "requires": "setup_requires"}
@@ -88,6 +95,8 @@ def choose(
     if above is not None:
         shared = _rungs(above, Declared(name=declared.name, local=declared.local), {})
         rungs += [replace(rung, name=f"{rung.name} of the root") for rung in shared]
+    if not _tests_run_a_checker(tree):
+        rungs = [_without(rung, _CHECKERS) for rung in rungs]
     rungs = list(_in_use(rungs))
     used = [rung for rung in rungs if not rung.is_fallback]
     origins = {line: origin for part in (*reversed(used), always) for line, origin in part.origins.items()}
@@ -266,6 +275,16 @@ def _without_tools(lines: Iterable[str], *, strict: bool) -> tuple[str, ...]:
     return tuple(
         line for line in lines if not _TOOLS.match(name_of(line)) and not (strict and _DOCS.match(name_of(line)))
     )
+
+
+def _tests_run_a_checker(tree: Path) -> bool:
+    places = (path.relative_to(tree).as_posix() for path in sorted(tree.rglob("*.py")))
+    return any(_RUNS_CHECKER.search(read_text(tree, place)) for place in places if is_test_path(place))
+
+
+def _without(rung: Rung, dropped: re.Pattern[str]) -> Rung:
+    kept = tuple(line for line in rung.requirements if not dropped.match(name_of(line)))
+    return replace(rung, requirements=kept, origins={line: rung.origins[line] for line in kept})
 
 
 def is_tool(name: str) -> bool:
