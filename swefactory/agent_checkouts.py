@@ -11,9 +11,9 @@ from pathlib import Path
 
 from swefactory.evaluation import EvaluationServices, EvaluationSpec
 from swefactory.own_extensions import lay_extensions, limits_of
-from swefactory.protocols import SandboxSpec
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import write_project
+from swefactory.sandbox_protocols import SandboxSpec
 from swefactory.tree_diffs import remember
 from swefactory.trees import copy_tree, seal
 

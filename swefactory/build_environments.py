@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass, replace
 
 from swefactory.own_extensions import BuildServices
-from swefactory.protocols import EnvironmentSpec, Materialised, Recipe
+from swefactory.protocols import Recipe
 from swefactory.recipes.lock import Locked, resolve, spec_of
+from swefactory.sandbox_protocols import EnvironmentSpec, Materialised
 
 # Modules that are built against one release of these do not load with an older one.
 _SAME_RELEASE = re.compile(r"^(?:numpy)==[^\s;\\]+", re.MULTILINE)

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from db.enums import FlagKind
 from swefactory.file_kinds import is_test_path
-from swefactory.protocols import CHECKOUT_DIR
+from swefactory.sandbox_protocols import CHECKOUT_DIR
 from swefactory.trajectories import Call, Trajectory
 
 _EXCERPT_CHARACTERS = 200

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from swefactory.errors import InfrastructureError
 from swefactory.journals import Checkpoint, Past, RolloutJournal, Step, StopOrder
-from swefactory.protocols import RESULTS_DIR, CommandResult, Sandbox
+from swefactory.sandbox_protocols import RESULTS_DIR, CommandResult, Sandbox
 from swefactory.tree_diffs import take
 
 _TIMEOUT_S = 120

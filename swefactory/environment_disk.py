@@ -17,14 +17,8 @@ from sqlmodel import Session, col, func, select
 from db.enums import JobState, StageName
 from db.models import Environment, EnvironmentBuild, Job, Rollout, TaskInstance
 from swefactory.errors import InfrastructureError, UsageError
-from swefactory.protocols import (
-    ArtifactStore,
-    DiskUse,
-    EnvironmentSpec,
-    KeepingBackend,
-    SandboxSpec,
-    StoredEnvironment,
-)
+from swefactory.protocols import ArtifactStore
+from swefactory.sandbox_protocols import DiskUse, EnvironmentSpec, KeepingBackend, SandboxSpec, StoredEnvironment
 from swefactory.sandboxes.disk_budget import evict, evictable
 
 _SERVES = (col(TaskInstance.environment_id), col(TaskInstance.build_environment_id))

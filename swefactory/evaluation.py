@@ -24,22 +24,22 @@ from swefactory.errors import InfrastructureError, Rejected
 from swefactory.grading import Conditions
 from swefactory.model_patches import PatchUnreadable, RestrictedPatch, restrict
 from swefactory.own_extensions import lay_extensions, limits_of
-from swefactory.protocols import (
+from swefactory.protocols import ProjectLayout
+from swefactory.recipes.generated_files import write_generated
+from swefactory.recipes.layout import write_project
+from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
+from swefactory.runners import PYTEST, program, scripts
+from swefactory.sandbox_protocols import (
     INPUTS_DIR,
     PYTHON,
     RESULTS_DIR,
     CommandResult,
     EnvironmentSpec,
     Limits,
-    ProjectLayout,
     Sandbox,
     SandboxBackend,
     SandboxSpec,
 )
-from swefactory.recipes.generated_files import write_generated
-from swefactory.recipes.layout import write_project
-from swefactory.run_record import CollectionError, RunRecord, TestResult, Void, VoidCause, read_record
-from swefactory.runners import PYTEST, program, scripts
 from swefactory.sandboxes.extensions import ExtensionsFailed
 from swefactory.stability import CLOCK_SHIFT_S, LOW_CPUS, SHIFTED_ZONE
 

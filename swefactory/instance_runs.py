@@ -16,8 +16,9 @@ from db.models import Artifact, Environment, Repository, TaskInstance, TestOutco
 from swefactory.artifacts import digest_of
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import EvaluationServices, EvaluationSpec, TestRunResult
-from swefactory.protocols import ArtifactRef, ArtifactStore, EnvironmentSpec, ProjectLayout
+from swefactory.protocols import ArtifactRef, ArtifactStore, ProjectLayout
 from swefactory.runners import PYTEST
+from swefactory.sandbox_protocols import EnvironmentSpec
 
 LOG_MEDIA_TYPE = "text/plain; charset=utf-8"
 

@@ -23,7 +23,7 @@ from swefactory.certificates import LeakReport
 from swefactory.errors import InfrastructureError
 from swefactory.evaluation import INPUTS, EvaluationServices, EvaluationSpec
 from swefactory.model_patches import changes
-from swefactory.protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, PYTHON, Sandbox
+from swefactory.sandbox_protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, PYTHON, Sandbox
 
 N_LINES = 10
 _MIN_CHARACTERS = 20

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from swefactory.config import Settings
-from swefactory.protocols import EnvironmentSpec, Limits, ProjectLayout, SandboxBackend
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec, Limits, SandboxBackend
 from swefactory.sandboxes.extensions import ExtensionBuild, Extensions, build_extensions
 
 # There is no history to ask for the version, so every tool that would ask is told.

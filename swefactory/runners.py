@@ -9,7 +9,7 @@ A test command is argv after the interpreter, as in Recipe. Pure.
 
 from collections.abc import Sequence
 
-from swefactory.protocols import INPUTS_DIR
+from swefactory.sandbox_protocols import INPUTS_DIR
 
 PYTEST = ("-m", "pytest")
 UNITTEST = ("-m", "unittest")

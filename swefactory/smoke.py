@@ -14,10 +14,11 @@ from pathlib import Path
 
 from swefactory.evaluation import INPUTS, EvaluationServices
 from swefactory.own_extensions import lay_extensions, limits_of
-from swefactory.protocols import INPUTS_DIR, PYTHON, CommandResult, EnvironmentSpec, Recipe, Sandbox, SandboxSpec
+from swefactory.protocols import Recipe
 from swefactory.recipes.generated_files import write_generated
 from swefactory.recipes.layout import import_names, write_project
 from swefactory.runners import program, uses_pytest
+from swefactory.sandbox_protocols import INPUTS_DIR, PYTHON, CommandResult, EnvironmentSpec, Sandbox, SandboxSpec
 from swefactory.sandboxes.extensions import Extensions, ExtensionsFailed
 from swefactory.trees import copy_tree
 

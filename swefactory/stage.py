@@ -15,7 +15,8 @@ from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import Rejected, UsageError
 from swefactory.journals import ForgetfulJournal, RolloutJournal
-from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, PullRequestSource, SandboxBackend
+from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, PullRequestSource
+from swefactory.sandbox_protocols import SandboxBackend
 
 
 def no_critic(name: str) -> Critic:

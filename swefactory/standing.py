@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from db.enums import RejectReason
 from swefactory.build_environments import BuildEnvironment, build_environment
 from swefactory.errors import Rejected
-from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
+from swefactory.protocols import ArtifactRef, Attempt, Recipe
 from swefactory.recipes.files import read_text
 from swefactory.recipes.imports import needed_by
 from swefactory.recipes.ladder import Climbed, LadderFailed, climb
@@ -27,6 +27,7 @@ from swefactory.recipes.lock import Locked, Unresolved, package_names, spec_of
 from swefactory.recipes.python import detect
 from swefactory.recipes.smoke_repairs import REPAIRS, repaired, with_requirements
 from swefactory.runners import UNITTEST, uses_pytest
+from swefactory.sandbox_protocols import EnvironmentSpec, Materialised
 from swefactory.smoke import Complaint, smoke
 from swefactory.stage import Services
 

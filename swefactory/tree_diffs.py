@@ -16,7 +16,7 @@ from pathlib import Path
 
 from swefactory.checkouts import run_git
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CHECKOUT_DIR, INPUTS_DIR, RESULTS_DIR, CommandResult, Sandbox
+from swefactory.sandbox_protocols import CHECKOUT_DIR, INPUTS_DIR, RESULTS_DIR, CommandResult, Sandbox
 
 MAX_PATCH_BYTES = 4 * 2**20
 _TIMEOUT_S = 300

@@ -12,8 +12,9 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import UsageError
-from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, KeepingBackend, PullRequestSource
+from swefactory.protocols import Agent, AgentSpec, ArtifactStore, Critic, PullRequestSource
 from swefactory.rollout_journals import SqlJournal
+from swefactory.sandbox_protocols import KeepingBackend
 from swefactory.stage import Services
 
 if TYPE_CHECKING:

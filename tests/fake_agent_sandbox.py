@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CHECKOUT_DIR, INPUTS_DIR, RESULTS_DIR, CommandResult
+from swefactory.sandbox_protocols import CHECKOUT_DIR, INPUTS_DIR, RESULTS_DIR, CommandResult
 
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from swefactory.protocols import (
+from swefactory.sandbox_protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
     INPUTS_DIR,

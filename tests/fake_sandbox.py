@@ -23,14 +23,13 @@ from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import Checkouts, diff, seal
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import (
+from swefactory.protocols import Agent, AgentSpec
+from swefactory.sandbox_protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
     INPUTS_DIR,
     PROJECT_DIR,
     RESULTS_DIR,
-    Agent,
-    AgentSpec,
     CommandResult,
     EnvironmentSpec,
     Materialised,

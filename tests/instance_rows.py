@@ -11,7 +11,8 @@ from db.engine import session
 from db.enums import AgentKind
 from db.models import AgentConfig, Environment, PullRequest, Repository, Rollout, TaskInstance, utc_now
 from swefactory.checkouts import seal
-from swefactory.protocols import EnvironmentSpec, ProjectLayout
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.stage import Services
 from tests.fake_sandbox import HERE, diff_of, write_tree
 

@@ -30,7 +30,7 @@ import pytest
 import swefactory.inputs as swefactory_inputs
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import (
+from swefactory.sandbox_protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
     INPUTS_DIR,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swefactory.protocols import CommandResult, Sandbox, SandboxSpec
+from swefactory.sandbox_protocols import CommandResult, Sandbox, SandboxSpec
 from tests.fake_sandbox import HostBackend
 
 Events = list[dict[str, Any]]

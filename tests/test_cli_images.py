@@ -11,7 +11,7 @@ from db.engine import make_engine, session, upgrade
 from db.models import Environment
 from swefactory.artifacts import LocalArtifacts
 from swefactory.config import Settings
-from swefactory.protocols import EnvironmentSpec
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.sandboxes.namespace import NamespaceBackend
 from tests.sandbox_contract import locked_environment
 from tests.test_cli import run

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from db import jobs
 from db.enums import JobState, StageName
 from swefactory.pipeline import STEPS
-from swefactory.protocols import SandboxBackend
+from swefactory.sandbox_protocols import SandboxBackend
 from tests.catalog_rows import contents
 from tests.catalogs import BOTH, add_jobs, catalog_url, upgraded
 from tests.tally_history import VALIDATED, make_history

@@ -20,7 +20,8 @@ from db.models import Issue, Repository
 from swefactory import admin
 from swefactory.config import Settings
 from swefactory.pipeline import run_embedded
-from swefactory.protocols import AgentSpec, SandboxBackend
+from swefactory.protocols import AgentSpec
+from swefactory.sandbox_protocols import SandboxBackend
 from tests.catalog_rows import contents
 from tests.catalogs import upgraded
 from tests.tally_history import ISSUES, NAME, VALIDATED, make_history

@@ -20,7 +20,7 @@ from swefactory import environment_disk
 from swefactory.artifacts import LocalArtifacts
 from swefactory.errors import Rejected, Transient, UsageError
 from swefactory.image_files import Pinned, image_file, load_pins, write_pinned
-from swefactory.protocols import EnvironmentSpec, SandboxSpec, StoredEnvironment
+from swefactory.sandbox_protocols import EnvironmentSpec, SandboxSpec, StoredEnvironment
 from swefactory.sandboxes.disk_budget import RECENT, evictable
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.namespace import NamespaceBackend

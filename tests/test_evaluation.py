@@ -12,7 +12,8 @@ from swefactory.checkouts import run_git
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.evaluation import EvaluationSpec, evaluate, installed_modules, restricted
 from swefactory.own_extensions import limits_of
-from swefactory.protocols import CommandResult, ProjectLayout, Sandbox, SandboxSpec
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import CommandResult, Sandbox, SandboxSpec
 from tests.fake_sandbox import HERE, HostBackend, diff_of, host_services, write_tree
 
 BASE = {"calc.py": "def add(a, b):\n    return a - b\n", "tests/test_calc.py": "def test_old(): pass\n"}

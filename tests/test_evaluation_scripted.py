@@ -23,7 +23,8 @@ from swefactory.evaluation import (
     restricted,
 )
 from swefactory.grading import Conditions
-from swefactory.protocols import CommandResult, EnvironmentSpec, ProjectLayout
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec
 from swefactory.stability import CLOCK_SHIFT_S
 from tests.fake_sandbox import HERE, diff_of, host_services, write_tree
 from tests.scripted_sandbox import Script, ScriptedBackend, sound_run

@@ -17,7 +17,8 @@ from swefactory.checkouts import apply_patch
 from swefactory.cli.environment import explained
 from swefactory.environment_disk import needed_now, users
 from swefactory.journals import Journal
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Problem
+from swefactory.sandbox_protocols import Sandbox
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.stage import Services
 from swefactory.stages import environments, grades, rollouts, validation

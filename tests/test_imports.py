@@ -25,9 +25,10 @@ from swefactory.exports.image_sources import Images
 from swefactory.exports.instance_images import ImageSource
 from swefactory.exports.subjects import Choice
 from swefactory.instance_imports import Fate, Imported, ImportTerms, import_instances
-from swefactory.protocols import Materialised, ProjectLayout, Recipe
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.published_instances import Published, Unusable, published, read
 from swefactory.runners import PYTEST
+from swefactory.sandbox_protocols import Materialised
 from swefactory.stage import Services
 from swefactory.stages import candidates, environments
 from tests.catalogs import BOTH, catalog_url, upgraded

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swefactory.protocols import CommandResult, UvRun
+from swefactory.sandbox_protocols import CommandResult, UvRun
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import KeptByteCode
 from swefactory.sandboxes.kept_wheels import KeptWheels, lock_of, needed, pins_of

@@ -17,7 +17,7 @@ import requests
 from docker.types import ContainerConfig, HostConfig
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable, UsageError
-from swefactory.protocols import EnvironmentSpec, Limits, SandboxSpec
+from swefactory.sandbox_protocols import EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_container import create_parameters, host_config
 from swefactory.sandboxes.docker_engine import Engine

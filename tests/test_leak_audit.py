@@ -12,7 +12,8 @@ import pytest
 from swefactory.certificates import LeakReport
 from swefactory.evaluation import EvaluationSpec
 from swefactory.leak_audit import audit, distinctive_lines, is_distinctive
-from swefactory.protocols import ProjectLayout, Sandbox, SandboxSpec
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import Sandbox, SandboxSpec
 from tests.fake_sandbox import HERE, HostBackend, diff_of, host_services, pytest_alone, write_tree
 from tests.sandbox_contract import locked_environment
 

@@ -13,7 +13,8 @@ from uv import find_uv_bin
 from db.enums import Outcome, RunStatus
 from swefactory.evaluation import EvaluationSpec, TestRunResult, evaluate
 from swefactory.inputs.swefactory_plugin import OUR_ARGUMENTS
-from swefactory.protocols import EnvironmentSpec, ProjectLayout
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec
 from tests.fake_sandbox import HERE, HostBackend, host_services, pytest_alone, write_tree
 
 SUITE = {

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from swefactory.protocols import ProjectLayout, Recipe, Rung, RunUv
+from swefactory.protocols import ProjectLayout, Recipe, Rung
 from swefactory.recipes.ladder import LadderFailed, climb
 from swefactory.recipes.lock import package_names
 from swefactory.recipes.smoke_repairs import REPAIRS, repaired, wants_older_python
+from swefactory.sandbox_protocols import RunUv
 from tests.fake_environments import HERE, host_uv, need_registry
 
 

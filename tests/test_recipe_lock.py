@@ -12,10 +12,11 @@ import pytest
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
-from swefactory.protocols import CommandResult, ProjectLayout, Recipe, RunUv, UvRun
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes.lock import bound_of, digest_of, package_names, resolve, spec_of
 from swefactory.recipes.python_choice import RELEASES
 from swefactory.recipes.repairs import ALL, FAITHFUL, Request, changes, next_request
+from swefactory.sandbox_protocols import CommandResult, RunUv, UvRun
 from tests.fake_environments import HERE, host_uv, need_registry
 
 

@@ -18,7 +18,7 @@ import pytest
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, UsageError
 from swefactory.image_files import image_file, load_pins
-from swefactory.protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
+from swefactory.sandbox_protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
 from swefactory.sandboxes.build_context import debian_sources, lay_out
 from swefactory.sandboxes.cluster_images import write_build_settings

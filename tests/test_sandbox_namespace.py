@@ -17,7 +17,7 @@ import pytest
 
 from db.enums import RejectReason
 from swefactory.errors import Rejected, SandboxUnavailable
-from swefactory.protocols import PYTHON, EnvironmentSpec, SandboxSpec
+from swefactory.sandbox_protocols import PYTHON, EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.namespace import NamespaceBackend
 from swefactory.sandboxes.seccomp import filter_program
 from tests.sandbox_contract import LOCK, SandboxContract, locked_environment, spec_of
@@ -134,7 +134,7 @@ def test_an_unlabelled_sandbox_lives_as_long_as_its_process(
 
 _OPEN_AND_SLEEP = """
 import json, pathlib, sys
-from swefactory.protocols import EnvironmentSpec, SandboxSpec
+from swefactory.sandbox_protocols import EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.namespace import NamespaceBackend
 cache, environment, checkout, mark = sys.argv[1:]
 backend = NamespaceBackend(pathlib.Path(cache), extra_interpreter_folders=(), build_timeout_s=60)

@@ -19,7 +19,8 @@ from swefactory.checkouts import Checkouts, run_git
 from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.instance_runs import layout_from
-from swefactory.protocols import Agent, AgentSpec, CommandResult, SandboxSpec
+from swefactory.protocols import Agent, AgentSpec
+from swefactory.sandbox_protocols import CommandResult, SandboxSpec
 from swefactory.stage import NextJob, Services
 from swefactory.stages.environments import STAGE, EnvironmentInput
 from swefactory.standing import EnvironmentRejected

@@ -34,8 +34,9 @@ from swefactory.checkouts import Checkouts, apply_patch, run_git
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.journals import Checkpoint, Journal, Step, StopOrder
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Problem
 from swefactory.rollout_journals import SqlJournal
+from swefactory.sandbox_protocols import Sandbox
 from swefactory.stage import NextJob, Saved, Services
 from swefactory.stages import rollouts
 from tests.scripted_model import ScriptedModel, call, finish

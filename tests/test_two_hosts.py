@@ -15,7 +15,7 @@ import pytest
 from swefactory.artifacts import LocalArtifacts
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import EnvironmentSpec, SandboxSpec
+from swefactory.sandbox_protocols import EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes.bootstrap import bootstrap_images
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_engine import Engine

@@ -20,9 +20,10 @@ from benchmarks.environments.rows import Row
 from db.enums import RejectReason
 from swefactory.checkouts import copy_tree
 from swefactory.errors import Rejected
-from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised, Recipe
+from swefactory.protocols import Recipe
 from swefactory.recipes.python import detect
 from swefactory.recipes.versions import from_tags
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, Materialised
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_engine import Build

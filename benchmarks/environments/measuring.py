@@ -23,7 +23,8 @@ from swefactory.errors import InfrastructureError, Rejected, Transient
 from swefactory.evaluation import TestRunResult, evaluate, restricted
 from swefactory.grading import judge
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import Agent, AgentSpec, SandboxBackend
+from swefactory.protocols import Agent, AgentSpec
+from swefactory.sandbox_protocols import SandboxBackend
 from swefactory.stage import Services
 from swefactory.stages.environments import EnvironmentInput
 from swefactory.standing import EnvironmentRejected

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.environments.measuring import BUILD_S, INSIDE, TIMES, Environment, instance_of, measured, services_of
 from benchmarks.environments.rows import Row
 from swefactory.instance_runs import EnvironmentFacts
-from swefactory.protocols import CommandResult, KeepingBackend
+from swefactory.sandbox_protocols import CommandResult, KeepingBackend
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_engine import Build, Engine

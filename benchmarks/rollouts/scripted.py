@@ -41,7 +41,8 @@ from swefactory import admin
 from swefactory.artifacts import LocalArtifacts
 from swefactory.checkouts import run_git
 from swefactory.config import Settings
-from swefactory.protocols import AgentSpec, EnvironmentSpec, Limits, ProjectLayout, SandboxSpec
+from swefactory.protocols import AgentSpec, ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec, Limits, SandboxSpec
 from swefactory.wiring import make_sandboxes
 
 _COMMAND = "sed -i 's/0/00/' value.py; cat value.py | tail -c 200"

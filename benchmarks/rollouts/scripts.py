@@ -22,7 +22,7 @@ from db.enums import ExitStatus
 from swefactory.checkouts import apply_patch
 from swefactory.demo.model_server import Call
 from swefactory.patches import FileChange, file_changes
-from swefactory.protocols import CHECKOUT_DIR
+from swefactory.sandbox_protocols import CHECKOUT_DIR
 
 _MAX_EDITS = 60  # more calls would meet the limit of turns
 _HERE = "THE_END_OF_THE_PATCH"

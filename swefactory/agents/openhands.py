@@ -37,7 +37,8 @@ from swefactory.agents.prompts import prompt_text
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError
 from swefactory.journals import Journal, NoJournal, Past
-from swefactory.protocols import AgentResult, AgentSpec, Problem, Sandbox
+from swefactory.protocols import AgentResult, AgentSpec, Problem
+from swefactory.sandbox_protocols import Sandbox
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from openhands.tools.file_editor.exceptions import ToolError
 from openhands.tools.file_editor.utils.history import FileHistoryManager
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CHECKOUT_DIR, Sandbox
+from swefactory.sandbox_protocols import CHECKOUT_DIR, Sandbox
 
 _TIMEOUT_S = 60
 _MAX_FILE_BYTES = 10 * 2**20  # FileEditor's own bound; a larger file is mirrored by its size alone

@@ -26,7 +26,7 @@ from openhands.tools.terminal.terminal.terminal_session import TerminalSession
 from swefactory.agents.openhands_pty import PtyProcess, Screen
 from swefactory.agents.prompts import prompt_text
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CHECKOUT_DIR, RESULTS_DIR, Sandbox
+from swefactory.sandbox_protocols import CHECKOUT_DIR, RESULTS_DIR, Sandbox
 
 _SET_UP_PATH = f"{RESULTS_DIR}/.shell"
 _COMMAND_PATH = f"{RESULTS_DIR}/.command"

@@ -24,7 +24,7 @@ from openhands.tools.terminal.definition import TerminalTool
 from swefactory.agents.openhands_editor import SandboxFileEditorExecutor
 from swefactory.agents.openhands_terminal import SandboxTerminalExecutor
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CHECKOUT_DIR, Sandbox
+from swefactory.sandbox_protocols import CHECKOUT_DIR, Sandbox
 
 if TYPE_CHECKING:
     from openhands.sdk.conversation.state import ConversationState

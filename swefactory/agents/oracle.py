@@ -6,7 +6,8 @@ One property: a task instance that the oracle does not resolve, or nop does, is 
 from db.enums import ExitStatus
 from swefactory.errors import InfrastructureError
 from swefactory.journals import Journal, NoJournal
-from swefactory.protocols import RESULTS_DIR, AgentResult, Problem, Sandbox
+from swefactory.protocols import AgentResult, Problem
+from swefactory.sandbox_protocols import RESULTS_DIR, Sandbox
 
 _PATCH_PATH = f"{RESULTS_DIR}/gold.patch"
 _APPLY_TIMEOUT_S = 120

@@ -14,7 +14,7 @@ from swefactory.cli.context import AsJson, catalog, settings
 from swefactory.cli.output import console, errors, show
 from swefactory.config import Settings
 from swefactory.errors import EXIT_FINDINGS, UsageError
-from swefactory.protocols import EnvironmentSpec
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.wiring import make_artifacts, make_docker, make_sandboxes
 
 app = typer.Typer(no_args_is_help=True, help="Environments on disk, and the docker sandbox's base images.")

@@ -10,7 +10,7 @@ from swefactory.cli.output import console
 from swefactory.config import Settings
 from swefactory.errors import InfrastructureError, UsageError
 from swefactory.image_files import load_pins
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 
 
 def launcher(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -10,6 +10,11 @@ class QuietHandler(BaseHTTPRequestHandler):
     """Keeps connections open and says nothing: the terminal belongs to the demo."""
 
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        """Until the other side closes, or dies."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""

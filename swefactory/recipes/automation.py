@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swefactory.protocols import CHECKOUT_DIR
 from swefactory.recipes.ci_files import CiJob
 from swefactory.recipes.files import read_text
 from swefactory.recipes.nox_files import nox_tool
 from swefactory.recipes.shell import Installs, commands, commands_that_test, installs
 from swefactory.recipes.tox_files import TestTool, tox_tool
+from swefactory.sandbox_protocols import CHECKOUT_DIR
 
 # Variables that steer the interpreter, the loader or our own run are never taken over; nor is what may be a secret.
 _REFUSED = re.compile(

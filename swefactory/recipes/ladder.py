@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from swefactory.errors import Rejected
-from swefactory.protocols import Attempt, Recipe, Rung, RunUv
+from swefactory.protocols import Attempt, Recipe, Rung
 from swefactory.recipes.lock import Locked, Unresolved, built_from_source, package_names, resolve
 from swefactory.recipes.repairs import ALL, FAITHFUL, Repair
 from swefactory.recipes.requirements import name_of
 from swefactory.recipes.system_packages import has_build_needs, of_builds
+from swefactory.sandbox_protocols import RunUv
 
 _DETAIL = 400
 

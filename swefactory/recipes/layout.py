@@ -17,10 +17,11 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from swefactory.protocols import CHECKOUT_DIR, PYTHON, ProjectLayout
+from swefactory.protocols import ProjectLayout
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.generated_files import generated_files
 from swefactory.recipes.versions import find_version
+from swefactory.sandbox_protocols import CHECKOUT_DIR, PYTHON
 
 _NOT_PACKAGES = frozenset(
     ("tests", "test", "testing", "docs", "doc", "examples", "example", "benchmarks", "benchmark", "scripts", "tools",

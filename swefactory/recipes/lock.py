@@ -28,10 +28,11 @@ from packaging.utils import canonicalize_name
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
-from swefactory.protocols import Attempt, EnvironmentSpec, Recipe, RunUv, UvRun
+from swefactory.protocols import Attempt, Recipe
 from swefactory.recipes.python_choice import RELEASES
 from swefactory.recipes.repairs import ALL, Repair, Request, changes, next_request
 from swefactory.recipes.requirements import name_of
+from swefactory.sandbox_protocols import EnvironmentSpec, RunUv, UvRun
 
 _MARGIN = timedelta(days=2)
 _MAX_REPAIRS = 12

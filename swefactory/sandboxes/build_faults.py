@@ -4,7 +4,7 @@ import re
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import CommandResult, EnvironmentSpec
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec
 from swefactory.sandboxes.system_packages import missing, unknown_to_apt
 
 _NEEDS_SOURCE = re.compile(

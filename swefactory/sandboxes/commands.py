@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CommandResult
+from swefactory.sandbox_protocols import CommandResult
 
 _CHUNK_BYTES = 64 * 1024
 _DRAIN_S = 1.0  # how long output may still come after the process has ended

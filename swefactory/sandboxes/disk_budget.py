@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from swefactory.errors import Transient
-from swefactory.protocols import EnvironmentStore, StoredEnvironment
+from swefactory.sandbox_protocols import EnvironmentStore, StoredEnvironment
 
 RECENT = timedelta(minutes=10)
 _FIRST_GUESS_BYTES = 100 * 2**20  # of an environment, as long as there is none to go by

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
 from swefactory.image_files import ImagePins, load_pins
-from swefactory.protocols import DiskUse, EnvironmentSpec, Materialised, Sandbox, SandboxSpec, UvRun
+from swefactory.sandbox_protocols import DiskUse, EnvironmentSpec, Materialised, Sandbox, SandboxSpec, UvRun
 from swefactory.sandboxes import docker_resolution
 from swefactory.sandboxes.disk_budget import admit
 from swefactory.sandboxes.docker_container import (

@@ -18,14 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import (
-    CHECKOUT_DIR,
-    INPUTS_DIR,
-    PROJECT_DIR,
-    CommandResult,
-    Limits,
-    SandboxSpec,
-)
+from swefactory.sandbox_protocols import CHECKOUT_DIR, INPUTS_DIR, PROJECT_DIR, CommandResult, Limits, SandboxSpec
 from swefactory.sandboxes.commands import CappedOutput
 from swefactory.sandboxes.docker_engine import LABEL, Engine
 from swefactory.sandboxes.docker_exec import SUPERVISE, Ended, execute

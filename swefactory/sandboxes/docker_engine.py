@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
-from swefactory.protocols import CommandResult
+from swefactory.sandbox_protocols import CommandResult
 from swefactory.sandboxes.commands import run_command
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable
 from swefactory.image_files import ImagePins, image_file
-from swefactory.protocols import CommandResult, EnvironmentSpec, Materialised
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, Materialised
 from swefactory.sandboxes import system_packages
 from swefactory.sandboxes.build_context import apt_options, lay_out
 from swefactory.sandboxes.build_faults import build_failure, log_text, needs_source

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable, UsageError
-from swefactory.protocols import CommandResult
+from swefactory.sandbox_protocols import CommandResult
 from swefactory.sandboxes.docker_engine import API_TIMEOUT_S, Build, Engine
 
 if TYPE_CHECKING:

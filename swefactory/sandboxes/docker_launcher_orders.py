@@ -16,7 +16,7 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swefactory.image_files import image_file
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 from swefactory.sandboxes.docker_container import JOB_LABEL
 from swefactory.sandboxes.docker_engine import LABEL, Build, Engine
 from swefactory.sandboxes.docker_launched import ORDER

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swefactory.errors import UsageError
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 from swefactory.sandboxes.docker_container import USER, create_parameters, host_config
 from swefactory.sandboxes.docker_engine import LABEL
 from swefactory.sandboxes.docker_exec import SUPERVISE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from swefactory.errors import InfrastructureError
 from swefactory.image_files import image_file
-from swefactory.protocols import UvRun
+from swefactory.sandbox_protocols import UvRun
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker_engine import Build
 from swefactory.sandboxes.docker_images import UV27, DockerImages

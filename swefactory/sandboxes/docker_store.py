@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from swefactory.protocols import DiskUse, StoredEnvironment
+from swefactory.sandbox_protocols import DiskUse, StoredEnvironment
 from swefactory.sandboxes.docker_engine import LABEL, Engine, Image
 from swefactory.sandboxes.image_registry import ENVIRONMENT_LABEL, ImageRegistry
 from swefactory.sandboxes.kept_answers import KeptAnswers

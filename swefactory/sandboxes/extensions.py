@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
-from swefactory.protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
+from swefactory.sandbox_protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 
 _TAR = "/opt/results/extensions.tar"

@@ -4,7 +4,7 @@ One property: a link that the sandboxed code made leads to a place inside the sa
 """
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CommandResult
+from swefactory.sandbox_protocols import CommandResult
 
 TIMEOUT_S = 120
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 
 _ROOT = Path("/sys/fs/cgroup")
 _FOLDER = "swefactory"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import CommandResult
+from swefactory.sandbox_protocols import CommandResult
 from swefactory.sandboxes.commands import Stop, run_command
 from swefactory.sandboxes.files_inside import last_line
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan

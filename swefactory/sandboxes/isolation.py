@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from swefactory.errors import SandboxUnavailable
-from swefactory.protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, Limits
+from swefactory.sandbox_protocols import CHECKOUT_DIR, ENVIRONMENT_DIR, PROJECT_DIR, Limits
 from swefactory.sandboxes.commands import run_command
 from swefactory.sandboxes.groups import Group
 from swefactory.sandboxes.seccomp import filter_program

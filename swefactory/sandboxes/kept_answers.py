@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from swefactory.protocols import CommandResult, UvRun
+from swefactory.sandbox_protocols import CommandResult, UvRun
 from swefactory.sandboxes.build_faults import is_network_fault
 from swefactory.sandboxes.index_settings import network_settings
 

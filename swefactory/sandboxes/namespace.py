@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError, SandboxUnavailable
-from swefactory.protocols import (
+from swefactory.sandbox_protocols import (
     CHECKOUT_DIR,
     ENVIRONMENT_DIR,
     INPUTS_DIR,

@@ -1,4 +1,4 @@
-"""One open namespace sandbox, see protocols.Sandbox. One property: its files are touched from inside alone.
+"""One open namespace sandbox, see sandbox_protocols.Sandbox. One property: its files are touched from inside alone.
 
 Each command runs in namespaces of its own; what lasts between commands are the sandbox's folders on the host.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swefactory.protocols import CHECKOUT_DIR, CommandResult
+from swefactory.sandbox_protocols import CHECKOUT_DIR, CommandResult
 from swefactory.sandboxes.files_inside import (
     TIMEOUT_S,
     check_written,

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from swefactory.protocols import CommandResult, Limits, UvRun
+from swefactory.sandbox_protocols import CommandResult, Limits, UvRun
 from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolated_commands import run_isolated

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from swefactory.errors import InfrastructureError
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 from swefactory.sandboxes.watchdogs import disk_usage
 
 SHELL_PLANS = "shell-*.json"  # a shell ends by itself when its plan is gone, see launcher.py

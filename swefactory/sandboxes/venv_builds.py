@@ -11,7 +11,7 @@ from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
-from swefactory.protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
+from swefactory.sandbox_protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
 from swefactory.sandboxes.build_faults import is_network_fault
 from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.index_settings import network_settings

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from swefactory.protocols import DiskUse, StoredEnvironment
+from swefactory.sandbox_protocols import DiskUse, StoredEnvironment
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import KeptByteCode
 from swefactory.sandboxes.kept_extensions import KeptExtensions

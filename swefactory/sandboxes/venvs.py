@@ -25,7 +25,7 @@ from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import Rejected
-from swefactory.protocols import EnvironmentSpec, Materialised
+from swefactory.sandbox_protocols import EnvironmentSpec, Materialised
 from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolation import BUILDER_UID, Owner, owner

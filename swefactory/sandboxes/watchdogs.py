@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swefactory.protocols import Limits
+from swefactory.sandbox_protocols import Limits
 from swefactory.sandboxes.commands import Stop
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

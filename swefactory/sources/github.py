@@ -17,14 +17,7 @@ from functools import cached_property
 from db.enums import LinkSignal
 from swefactory.errors import Transient
 from swefactory.links import linked_issues, mentioned_issues
-from swefactory.protocols import (
-    ApiUsage,
-    CitedIssues,
-    IssueLink,
-    PullRequestPage,
-    PullRequestRecord,
-    RepositoryRecord,
-)
+from swefactory.protocols import ApiUsage, CitedIssues, IssueLink, PullRequestPage, PullRequestRecord, RepositoryRecord
 from swefactory.sources.github_client import PAUSE_S, GitHubClient
 from swefactory.sources.github_queries import GitHubQueries
 from swefactory.sources.payloads import FoundIssue, Page, Pull, as_object, repository_record, time_of

@@ -25,13 +25,7 @@ from swefactory.checkouts import Checkouts
 from swefactory.config import Settings
 from swefactory.errors import Rejected
 from swefactory.file_kinds import touches_tests
-from swefactory.protocols import (
-    ApiUsage,
-    CitedIssues,
-    PullRequestPage,
-    PullRequestRecord,
-    RepositoryRecord,
-)
+from swefactory.protocols import ApiUsage, CitedIssues, PullRequestPage, PullRequestRecord, RepositoryRecord
 from swefactory.pull_request_rows import store_pull_request
 from swefactory.repository_filters import RepositoryFilters, refusal
 from swefactory.stage import NextJob, Saved, Services, Stage

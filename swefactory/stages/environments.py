@@ -21,12 +21,13 @@ from db.models import Artifact, Environment, EnvironmentBuild, Repository, TaskI
 from swefactory.build_environments import BuildEnvironment
 from swefactory.checkouts import apply_patch, copy_tree, run_git
 from swefactory.errors import Rejected
-from swefactory.protocols import ArtifactRef, Attempt, EnvironmentSpec, Materialised, Recipe
+from swefactory.protocols import ArtifactRef, Attempt, Recipe
 from swefactory.recipes.lock import Locked
 from swefactory.recipes.python import detect, spanning
 from swefactory.recipes.python_names import minor_key
 from swefactory.recipes.smoke_repairs import wants_older_python
 from swefactory.recipes.versions import from_tags
+from swefactory.sandbox_protocols import EnvironmentSpec, Materialised
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.standing import EnvironmentRejected, Standing, stand
 

@@ -30,8 +30,9 @@ from swefactory.checkpoints import Checkpointing, restore
 from swefactory.errors import InfrastructureError, Rejected
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation, load_instance, save_artifacts
 from swefactory.journals import RolloutJournal, StopOrder
-from swefactory.protocols import Agent, AgentResult, AgentSpec, ArtifactRef, Problem, Sandbox, SandboxSpec
+from swefactory.protocols import Agent, AgentResult, AgentSpec, ArtifactRef, Problem
 from swefactory.rollout_journals import finish, stop_order
+from swefactory.sandbox_protocols import Sandbox, SandboxSpec
 from swefactory.stage import NextJob, Saved, Services, Stage
 from swefactory.trajectories import read
 from swefactory.tree_diffs import TreeDiff, take

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swefactory.instance_runs import EvaluatedInstance
-from swefactory.protocols import EnvironmentSpec
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.stage import Services
 from tests.attacks.gradings import attacked
 from tests.attacks.hostile_patches import BASE, FAIL_TO_PASS, GOOD, LOCK, PASS_TO_PASS, TEST_PATCH

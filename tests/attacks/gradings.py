@@ -9,7 +9,8 @@ from swefactory.checkouts import seal
 from swefactory.evaluation import TestRunResult, evaluate
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import EnvironmentSpec, ProjectLayout
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, GradeOutput, work
 from tests.attacks.hostile_patches import BASE, TEST_PATCH

@@ -16,8 +16,8 @@ from swefactory.checkouts import copy_tree
 from swefactory.evaluation import TestRunResult, evaluate, restricted
 from swefactory.grading import grade
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import EnvironmentSpec
 from swefactory.recipes.python import detect
+from swefactory.sandbox_protocols import EnvironmentSpec
 from swefactory.smoke import smoke
 from swefactory.stage import Services
 from swefactory.stages.grades import GradeInput, work

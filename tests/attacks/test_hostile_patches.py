@@ -16,7 +16,7 @@ import pytest
 
 from db.enums import RunStatus
 from swefactory.instance_runs import EvaluatedInstance, base_evaluation
-from swefactory.protocols import EnvironmentSpec, SandboxSpec
+from swefactory.sandbox_protocols import EnvironmentSpec, SandboxSpec
 from swefactory.stage import Services
 from tests.attacks.gradings import graded, scores, ungated, why
 from tests.attacks.hostile_patches import (

@@ -15,8 +15,9 @@ import pytest
 from db.enums import RejectReason
 from swefactory.config import Settings
 from swefactory.errors import Rejected
-from swefactory.protocols import ProjectLayout, Recipe, SandboxBackend
+from swefactory.protocols import ProjectLayout, Recipe
 from swefactory.recipes.lock import package_names, resolve
+from swefactory.sandbox_protocols import SandboxBackend
 from swefactory.sandboxes.interpreters import find_interpreters
 from swefactory.sandboxes.resolution import BUILDS, Resolutions
 from swefactory.wiring import make_sandboxes

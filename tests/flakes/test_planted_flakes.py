@@ -16,7 +16,8 @@ from db.models import TestVerdict, Validation
 from swefactory.evaluation import EvaluationSpec, evaluate
 from swefactory.grading import RunSummary
 from swefactory.instance_runs import stored
-from swefactory.protocols import EnvironmentSpec, Limits, ProjectLayout
+from swefactory.protocols import ProjectLayout
+from swefactory.sandbox_protocols import EnvironmentSpec, Limits
 from swefactory.sandboxes.groups import make_group
 from swefactory.stability import CLOCK_SHIFT_S, stability, verdicts
 from swefactory.validation_runs import online, probe_online, summaries, summary_of
