@@ -46,13 +46,6 @@ def standing(home: Path) -> EnvironmentSpec:
     return spec
 
 
-def test_every_command_has_help_with_an_example(home: Path) -> None:
-    for name in ("list", "prune", "rebuild", "push", "pull", "pin", "bootstrap"):
-        ran = run(home, "images", name, "--help")
-        assert ran.returncode == 0, ran.stderr
-        assert "Example" in ran.stdout, f"{name} shows no example"
-
-
 def test_what_stands_is_listed_rebuilt_and_pruned(home: Path, standing: EnvironmentSpec) -> None:
     rows = {row["kind"]: row for row in json.loads(run(home, "images", "list", "--json").stdout)}
     assert rows["environment"]["digest"] == standing.digest[7:19]
