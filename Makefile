@@ -46,7 +46,7 @@ openhands: venv ## Test the agent under openhands-ai's own pins, in an environme
 	  tests/test_model_faults.py $(ARGS)
 
 # Root, or who may mount, has the disk fill up, too.
-chaos: venv ## Kill what can be killed for half an hour on each database, and die at every step of every real stage
+chaos: venv ## Kill what can be killed for a quarter of an hour on each database, and die at every step of every real stage
 	@SWEFACTORY_CHAOS=full $(BIN)/python -m pytest -rP tests/chaos tests/test_crash_points.py $(ARGS)
 
 tinymodel: venv ## Let a real model of 135 million parameters, from the package registry, work on one instance of the demo
