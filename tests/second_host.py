@@ -94,6 +94,7 @@ def registry(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def engine(folder: Path, link: Link, registry_port: int) -> Iterator[Engine]:
+    """`folder` must be a short one: below it is the socket of containerd."""
     command = [
         "nsenter", f"--net=/run/netns/{link.namespace}", "dockerd", "--host", f"unix://{folder / 'docker.sock'}",
         "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"),

@@ -52,16 +52,14 @@ def host(folder: Path, socket: str, registry: str, artifacts: Path) -> Iterator[
 
 
 @pytest.fixture
-def hosts(docker_engine: Any, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+def hosts(docker_engine: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]]:
     artifacts, first = tmp_path / "artifacts", second_host.first_socket()
     if (direct := DockerBackend(tmp_path / "direct")).probe():
         bootstrap_images(direct, versions=["3.12"])
-    for name in ("registry", "engine"):
-        (tmp_path / name).mkdir()
     with (
         second_host.linked() as link,
-        second_host.registry(tmp_path / "registry") as port,
-        second_host.engine(tmp_path / "engine", link, port) as engine,
+        second_host.registry(tmp_path_factory.mktemp("registry")) as port,
+        second_host.engine(tmp_path_factory.mktemp("engine"), link, port) as engine,
         host(tmp_path / "one", first, f"127.0.0.1:{port}/team", artifacts) as one,
         host(tmp_path / "two", engine.socket, f"{link.here}:{port}/team", artifacts) as two,
     ):

@@ -49,15 +49,13 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(docker_engine: Any, tmp_path: Path) -> Iterator[Hosts]:
+def hosts(docker_engine: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     if (backend := DockerBackend(tmp_path / "direct")).probe():
         bootstrap_images(backend, versions=["3.12"])
-    for name in ("registry", "engine"):
-        (tmp_path / name).mkdir()
     with (
         second_host.linked() as link,
-        second_host.registry(tmp_path / "registry") as port,
-        second_host.engine(tmp_path / "engine", link, port) as engine,
+        second_host.registry(tmp_path_factory.mktemp("registry")) as port,
+        second_host.engine(tmp_path_factory.mktemp("engine"), link, port) as engine,
     ):
         shared = {
             "sandbox": "docker", "artifact_dir": tmp_path / "artifacts", "github_url": "http://127.0.0.1:9",
@@ -83,15 +81,16 @@ def test_an_engine_that_dies_costs_tries_and_no_result(hosts: Hosts, tmp_path: P
     wanted = contents(calm, after_deaths=True)
     assert len([row for row in wanted["task_instance"] if "VALIDATED" in row]) == len(VALIDATED)
 
-    shaken = copied(built, tmp_path / "shaken")
-    witness.install(shaken.url.render_as_string())
-    n_kills = disturbed(hosts, shaken, tmp_path / "shaken")
-    assert n_kills == _N_KILLS
-    assert witness.broken(witness.seen(shaken)) == []
-    found = contents(shaken, after_deaths=True)
+    with witness.named_connections():
+        shaken = copied(built, tmp_path / "shaken")
+        witness.install(shaken.url.render_as_string())
+        n_kills = disturbed(hosts, shaken, tmp_path / "shaken")
+        assert n_kills == _N_KILLS
+        assert witness.broken(witness.seen(shaken)) == []
+        found = contents(shaken, after_deaths=True)
+        run_embedded(Settings(home=tmp_path / "shaken", **hosts.second), shaken)  # sweeps what nobody came to remove
     for table, rows in wanted.items():
         assert found[table] == rows, "\n".join([table, *sorted(set(found[table]) ^ set(rows))])
-    run_embedded(Settings(home=tmp_path / "shaken", **hosts.second), shaken)  # sweeps what nobody came to remove
     assert hosts.client.containers.list(all=True) == []
     assert hosts.client.volumes.list() == []
     assert {network.name for network in hosts.client.networks.list()} <= {"none", "host"}
