@@ -80,7 +80,8 @@ def _history(folder: Path, number: int, chance: random.Random) -> Addition:
 
 def _commits(number: int, chance: random.Random) -> Iterator[str]:
     files = {"pyproject.toml": f'[project]\nname = "h{number}"\nversion = "1.{number}"\n', "README.md": "H\n",
-             f"h{number}.py": "VALUES = []\n", "tests/test_h.py": "def test_h():\n    assert True\n"}  # fmt: skip
+             f"h{number}.py": "VALUES = []\n",
+             "tests/test_h.py": f"import h{number}\n\n\ndef test_h():\n    assert h{number}\n"}  # fmt: skip
     yield _commit(0, "Begin", files)
     for place, kind in enumerate(_PULLS):
         word = _words(chance, 1)
