@@ -1,8 +1,9 @@
-"""Sees who has a job in hand, and measures how long a job whose worker was killed waits for another. One property: one
-that is never taken up is never forgotten."""
+"""Sees who has a job in hand, and measures how long a job whose worker was killed waits for another: not while all have
+others in hand, as any job would wait then. One property: one that is never taken up is never forgotten."""
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +16,11 @@ from db.enums import JobState
 _ASKED_EVERY_S = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Orphan:
     job_id: int
     fence: int
-    since: float
+    waited_s: float = 0.0
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Observer:
     url: str
     recovered_s: list[float] = field(default_factory=list)
     holders: frozenset[int] = frozenset()  # the processes that have a job in hand, or died with one
+    all_busy: Callable[[], bool] = lambda: False
     _orphans: list[_Orphan] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -46,10 +48,9 @@ class Observer:
 
     def killed(self, pid: int) -> None:
         """Notes the jobs that this process, dead by now, had in hand."""
-        now = time.monotonic()
         rows = self._asked("SELECT id, fence FROM job WHERE state = 'doing' AND lease_owner LIKE :who", who=f"%:{pid}")
         with self._lock:
-            self._orphans += [_Orphan(job_id, fence, now) for job_id, fence in rows]
+            self._orphans += [_Orphan(job_id, fence) for job_id, fence in rows]
 
     @property
     def n_noted(self) -> int:
@@ -67,24 +68,28 @@ class Observer:
         return found[int(share * (len(found) - 1))] if found else 0.0
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._ended.wait(_ASKED_EVERY_S):
+            passed_s, looked = time.monotonic() - looked, time.monotonic()
+            is_counted = not self.all_busy()
             owners = self._asked("SELECT lease_owner FROM job WHERE state = 'doing'")
             self.holders = frozenset(int(owner.rpartition(":")[2]) for (owner,) in owners)
             with self._lock:
                 asked = list(self._orphans)
+                for orphan in asked:
+                    orphan.waited_s += passed_s * is_counted
             if asked:
                 ids = ", ".join(str(orphan.job_id) for orphan in asked)
                 rows = self._asked(f"SELECT id, fence, state FROM job WHERE id IN ({ids})")
                 self._note({job_id: (fence, state) for job_id, fence, state in rows})
 
     def _note(self, found: dict[int, tuple[int, str]]) -> None:
-        now = time.monotonic()
         with self._lock:
             for orphan in list(self._orphans):
                 fence, state = found.get(orphan.job_id, (orphan.fence, JobState.DOING))
                 # marked as queued it is still waiting for a worker
                 if fence > orphan.fence or state not in (JobState.DOING, JobState.QUEUED):
-                    self.recovered_s.append(now - orphan.since)
+                    self.recovered_s.append(orphan.waited_s)
                     self._orphans.remove(orphan)
 
     def _asked(self, query: str, **parameters: str) -> list[tuple[Any, ...]]:

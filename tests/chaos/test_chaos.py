@@ -135,9 +135,9 @@ def disordered(kind: str, folder: Path, github: FaultyGitHub) -> Iterator[tuple[
         workers = Workers(commands(kind), environment, folder / "log", uuid.uuid4().hex)
         stack.callback(workers.end)
         observer = stack.enter_context(Observer(url))
-        yield settings, engine, Disorder(
-            workers, observer, _LEASE_S, disk if is_small else None, clock, broker, database
-        )  # fmt: skip
+        disorder = Disorder(workers, observer, _LEASE_S, disk if is_small else None, clock, broker, database)
+        observer.all_busy = disorder.all_busy
+        yield settings, engine, disorder
 
 
 def commands(kind: str) -> tuple[tuple[str, ...], ...]:

@@ -38,6 +38,7 @@ class Workers:
     more: dict[str, str] = field(default_factory=dict)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)  # by the command's place
     stopped: dict[int, float] = field(default_factory=dict)  # process id -> when it goes on
+    dazed: set[int] = field(default_factory=set)  # who went on, perhaps with a job that is another's by now
 
     def respawn(self) -> None:
         """Starts what is not running."""
@@ -89,6 +90,7 @@ class Workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             self.stopped[pid] = time.monotonic() + for_s
+            self.dazed.add(pid)
 
     def let_go_on(self, *, everyone: bool = False) -> None:
         for pid, until in list(self.stopped.items()):
