@@ -5,6 +5,7 @@ way to the registry of the first. Without the namespace, an engine that has no b
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -45,8 +46,14 @@ class Engine:
         wait(lambda: docker.DockerClient(f"unix://{self.socket}").ping(), self.folder / "log")
 
     def kill(self) -> None:
+        """With its containerd, which the next engine would take over while it dies. The file with its number goes, too:
+        who died counts as running until somebody has asked how it ended."""
+        number = self.folder / "exec/containerd/containerd.pid"
         self._process.kill()
         self._process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(number.read_text()), signal.SIGKILL)
+        number.unlink()
 
     def end(self) -> None:
         ended(self._process)
@@ -102,11 +109,14 @@ def engine(folder: Path, link: Link, registry_port: int) -> Iterator[Engine]:
         "--insecure-registry", f"{link.here}:{registry_port}",
     ]  # fmt: skip
     made = Engine(command, folder)
-    made.start()
     try:
+        made.start()
         yield made
     finally:
         made.end()
+        for line in Path("/proc/mounts").read_text().splitlines():  # what one that was killed has left mounted
+            if (mounted := line.split()[1]).startswith(f"{folder}/"):
+                subprocess.run(["umount", "--lazy", mounted], check=False, timeout=30)
 
 
 def first_socket() -> str:

@@ -4,6 +4,8 @@ when nothing happened. The engine is one of the test's own; the environments com
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -73,6 +75,8 @@ def test_an_engine_that_dies_costs_tries_and_no_result(hosts: Hosts, tmp_path: P
     queue_history(catalog, history)
     run_embedded(settings, catalog, stages=[StageName.CRAWL, StageName.CANDIDATE, StageName.ENVIRONMENT])
     catalog.dispose()
+    push = [sys.executable, "-m", "swefactory.cli.main", "images", "push", "--all"]  # also what stood here before
+    subprocess.run(push, env=environment_of(built, hosts.first), check=True, timeout=300)
 
     calm = copied(built, tmp_path / "calm")
     for queue in (lambda: None, lambda: queue_rollouts(calm)):
@@ -101,9 +105,7 @@ def test_an_engine_that_dies_costs_tries_and_no_result(hosts: Hosts, tmp_path: P
 def disturbed(hosts: Hosts, catalog: Engine, home: Path) -> int:
     """Lets two workers do what is queued, and rollouts of what validates; how often the engine was killed under them,
     half of the times while validations ran, or more."""
-    told = {f"SWEFACTORY_{name.upper()}": str(value) for name, value in {**hosts.second, "home": home}.items()}
-    environment = {**os.environ, **told, "PYTHONPATH": str(ROOT)}
-    workers = Workers((EMBEDDED, EMBEDDED), environment, home / "log", uuid.uuid4().hex)
+    workers = Workers((EMBEDDED, EMBEDDED), environment_of(home, hosts.second), home / "log", uuid.uuid4().hex)
     chance, n_kills, until = random.Random(7), 0, time.monotonic() + _TIMEOUT_S
     rest = [lambda: queue_rollouts(catalog)]
     try:
@@ -123,6 +125,11 @@ def disturbed(hosts: Hosts, catalog: Engine, home: Path) -> int:
     finally:
         workers.end()
     return n_kills
+
+
+def environment_of(home: Path, settings: dict[str, Any]) -> dict[str, str]:
+    told = {f"SWEFACTORY_{name.upper()}": str(value) for name, value in {**settings, "home": home}.items()}
+    return {**os.environ, **told, "PYTHONPATH": str(ROOT)}
 
 
 def spare(catalog: Engine) -> None:
