@@ -114,9 +114,18 @@ def engine(folder: Path, link: Link, registry_port: int) -> Iterator[Engine]:
         yield made
     finally:
         made.end()
-        for line in Path("/proc/mounts").read_text().splitlines():  # what one that was killed has left mounted
-            if (mounted := line.split()[1]).startswith(f"{folder}/"):
-                subprocess.run(["umount", "--lazy", mounted], check=False, timeout=30)
+        remove_what_killed_ones_left(folder)
+
+
+def remove_what_killed_ones_left(folder: Path) -> None:
+    """Processes beside containers that are gone, and mounts; all name the engine's folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            if f"{folder}/exec/".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if (mounted := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mounted], check=False, timeout=30)
 
 
 def first_socket() -> str:

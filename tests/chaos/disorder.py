@@ -81,11 +81,10 @@ class Disorder:
         """Who has a job in hand and is not stopped."""
         return sorted((self.observer.holders & set(self.workers.doers())) - set(self.workers.stopped))
 
-    def all_busy(self) -> bool:
-        """Whether each that could do a job has one, be it one that it has lost while it was stopped."""
-        doers = set(self.workers.doers())
+    def nobody_is_free(self) -> bool:
+        """Whether each that runs has a job, be it one that it has lost while it was stopped."""
         self.workers.dazed -= self.observer.holders - set(self.workers.stopped)
-        return bool(doers) and doers <= self.observer.holders | self.workers.dazed
+        return set(self.workers.doers()) <= self.observer.holders | self.workers.dazed
 
     def _kill_doer(self, lot: float) -> bool:
         return any(self._killed(pid) for pid in _drawn(self.at_work(), lot))

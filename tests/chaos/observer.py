@@ -1,5 +1,8 @@
-"""Sees who has a job in hand, and measures how long a job whose worker was killed waits for another: not while all have
-others in hand, as any job would wait then. One property: one that is never taken up is never forgotten."""
+"""Sees who has a job in hand, and measures how long a job whose worker was killed waits for another.
+
+Not while all that run have others in hand, as any job would wait then; and once its lease has ended, until it is taken
+up or another is whose turn was before its own. One property: a job that is never taken up is never forgotten.
+"""
 
 import threading
 import time
@@ -21,6 +24,8 @@ class _Orphan:
     job_id: int
     fence: int
     waited_s: float = 0.0
+    n_claims: int | None = None  # of all jobs, when its lease had ended
+    is_had: bool = False  # somebody was free for it
 
 
 @dataclass
@@ -28,9 +33,10 @@ class Observer:
     """Asks the catalog all the while; what it cannot answer, because it is being restarted, is asked again."""
 
     url: str
+    lease_s: float
     recovered_s: list[float] = field(default_factory=list)
     holders: frozenset[int] = frozenset()  # the processes that have a job in hand, or died with one
-    all_busy: Callable[[], bool] = lambda: False
+    nobody_is_free: Callable[[], bool] = lambda: False
     _orphans: list[_Orphan] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -71,17 +77,27 @@ class Observer:
         looked = time.monotonic()
         while not self._ended.wait(_ASKED_EVERY_S):
             passed_s, looked = time.monotonic() - looked, time.monotonic()
-            is_counted = not self.all_busy()
+            is_counted = not self.nobody_is_free()
             owners = self._asked("SELECT lease_owner FROM job WHERE state = 'doing'")
             self.holders = frozenset(int(owner.rpartition(":")[2]) for (owner,) in owners)
             with self._lock:
                 asked = list(self._orphans)
                 for orphan in asked:
-                    orphan.waited_s += passed_s * is_counted
+                    orphan.waited_s += passed_s * (is_counted and not orphan.is_had)
             if asked:
                 ids = ", ".join(str(orphan.job_id) for orphan in asked)
                 rows = self._asked(f"SELECT id, fence, state FROM job WHERE id IN ({ids})")
                 self._note({job_id: (fence, state) for job_id, fence, state in rows})
+                for (n_claims,) in self._asked("SELECT sum(fence) FROM job"):
+                    self._note_claims(n_claims)
+
+    def _note_claims(self, n_claims: int) -> None:
+        with self._lock:
+            for orphan in self._orphans:
+                if orphan.n_claims is None and orphan.waited_s > self.lease_s:
+                    orphan.n_claims = n_claims
+                elif orphan.n_claims is not None and n_claims > orphan.n_claims:
+                    orphan.is_had = True
 
     def _note(self, found: dict[int, tuple[int, str]]) -> None:
         with self._lock:

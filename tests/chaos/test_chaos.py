@@ -134,9 +134,9 @@ def disordered(kind: str, folder: Path, github: FaultyGitHub) -> Iterator[tuple[
         environment = environment_of(settings, broker.url if broker else "", temporary)
         workers = Workers(commands(kind), environment, folder / "log", uuid.uuid4().hex)
         stack.callback(workers.end)
-        observer = stack.enter_context(Observer(url))
+        observer = stack.enter_context(Observer(url, _LEASE_S))
         disorder = Disorder(workers, observer, _LEASE_S, disk if is_small else None, clock, broker, database)
-        observer.all_busy = disorder.all_busy
+        observer.nobody_is_free = disorder.nobody_is_free
         yield settings, engine, disorder
 
 
