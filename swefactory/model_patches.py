@@ -147,7 +147,7 @@ def _is_importable(name: str) -> bool:
 def changes(patch: str) -> Iterator[FileChange]:
     """The files of a git diff, in its order. Raises PatchUnreadable."""
     text: list[str] = []
-    for line in patch.split("\n"):
+    for line in patch.removesuffix("\n").split("\n"):
         if line.startswith(_HEADER):
             if text:
                 yield _change(text)
@@ -164,9 +164,8 @@ def _change(lines: list[str]) -> FileChange:
     head = lines[: next((n for n, line in enumerate(lines) if line.startswith(("@@ ", "GIT binary"))), len(lines))]
     hunks = tuple(_hunks(lines[len(head) :]))
     paths = {path for line in head[1:] for path in _named(line)} | _header_paths(head)
-    body = "\n".join(lines)
     return FileChange(
-        text=body if body.endswith("\n") else body + "\n",
+        text="\n".join(lines) + "\n",
         paths=frozenset(paths),
         is_new=any(line.startswith(("new file mode", "rename to", "copy to")) for line in head),
         is_commit_link=any(line.endswith(" 160000") for line in head),

@@ -191,6 +191,13 @@ def test_the_files_of_a_diff_are_those_that_git_names(found: list[str], text: st
     assert "".join(change.text for change in changes(patch)) == patch
 
 
+def test_two_files_that_are_not_text_stay_as_git_wrote_them() -> None:
+    patch = diff_of({"base": "1\n"}, {"base": "1\n", "0": "\0\n", "00": "\0\n", "1": "text\n"})
+    assert patch.count("GIT binary patch") == 2
+    assert [change.text.count("\n\n") for change in changes(patch)] == [2, 2, 0]
+    assert restrict(patch, TEST_PATCH).patch == patch
+
+
 def test_a_restricted_patch_applies_and_touches_nothing_that_was_dropped(tmp_path: Path) -> None:
     after = {**BASE, "src/calc.py": "x = 1\n", "conftest.py": "evil\n", "tests/helpers.py": "X = 2\n"}
     found = restrict(diff_of(BASE, after), TEST_PATCH, BASE.get)
