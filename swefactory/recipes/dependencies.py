@@ -46,13 +46,13 @@ _TOOLS = re.compile(
     r"|flake8(-.*)?|pep8-naming|isort|black|ruff|autopep8|yapf|pyupgrade|doc8|zest-releaser|check-wheel-contents"
     r"|python-semantic-release|commitizen|gitlint|codespell|interrogate|prospector|vulture|bandit|safety|pip-tools)$"
 )
-# Documentation and type tools: kept where tests ask for them, dropped from development lists.
+# Documentation tools: kept where tests ask for them, dropped from development lists.
 _DOCS = re.compile(
     r"^(sphinx(-.*|contrib-.*)?|sphinxcontrib-.*|furo|pallets-sphinx-themes|mkdocs(-.*)?|myst-parser|.*-theme|alabaster"
-    r"|docutils|mypy|pyright|pytype|types-.*|.*-stubs|pylint(-.*)?|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
+    r"|docutils|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
 )
-# Type checkers, and stubs that only those read: a quarter of the bytes of the environments that have them. Dropped from
-# the tests' own lists, too, unless a test runs one.
+# Type checkers, and stubs that only those read: mypy was 7 of the 25 MB a candidate of 62 real ones. Dropped from the
+# tests' own lists, too, unless a test runs one.
 _CHECKERS = re.compile(r"^(mypy|pyright|pytype|pylint(-.*)?|types-.*|.*-stubs)$")
 _RUNS_CHECKER = re.compile(
     r"""["'](mypy|pyright|pytype|pylint)\b|^\s*(import|from) (mypy|pytype|pylint)\b""", re.MULTILINE
@@ -95,7 +95,7 @@ def choose(
     if above is not None:
         shared = _rungs(above, Declared(name=declared.name, local=declared.local), {})
         rungs += [replace(rung, name=f"{rung.name} of the root") for rung in shared]
-    if not _tests_run_a_checker(tree):
+    if _name_a_checker(rungs) and not _tests_run_a_checker(tree):
         rungs = [_without(rung, _CHECKERS) for rung in rungs]
     rungs = list(_in_use(rungs))
     used = [rung for rung in rungs if not rung.is_fallback]
@@ -272,9 +272,12 @@ def _expand(lines: Iterable[str], declared: Declared, above: frozenset[str] = fr
 
 
 def _without_tools(lines: Iterable[str], *, strict: bool) -> tuple[str, ...]:
-    return tuple(
-        line for line in lines if not _TOOLS.match(name_of(line)) and not (strict and _DOCS.match(name_of(line)))
-    )
+    dropped = (_TOOLS, _DOCS, _CHECKERS) if strict else (_TOOLS,)
+    return tuple(line for line in lines if not any(each.match(name_of(line)) for each in dropped))
+
+
+def _name_a_checker(rungs: Iterable[Rung]) -> bool:
+    return any(_CHECKERS.match(name_of(line)) for rung in rungs for line in rung.requirements)
 
 
 def _tests_run_a_checker(tree: Path) -> bool:
@@ -289,7 +292,7 @@ def _without(rung: Rung, dropped: re.Pattern[str]) -> Rung:
 
 def is_tool(name: str) -> bool:
     """Whether `name` is a lint, release or documentation tool, which tests can do without."""
-    return bool(_TOOLS.match(canonicalize_name(name)) or _DOCS.match(canonicalize_name(name)))
+    return any(each.match(canonicalize_name(name)) for each in (_TOOLS, _DOCS, _CHECKERS))
 
 
 def _unique(lines: Iterable[str]) -> tuple[str, ...]:

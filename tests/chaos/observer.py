@@ -23,6 +23,7 @@ _ASKED_EVERY_S = 0.1
 class _Orphan:
     job_id: int
     fence: int
+    since: float
     waited_s: float = 0.0
     n_claims: int | None = None  # of all jobs, when its lease had ended
     is_had: bool = False  # somebody was free for it
@@ -35,6 +36,7 @@ class Observer:
     url: str
     lease_s: float
     recovered_s: list[float] = field(default_factory=list)
+    in_all_s: list[float] = field(default_factory=list)  # the same, with the time that is not counted
     holders: frozenset[int] = frozenset()  # the processes that have a job in hand, or died with one
     nobody_is_free: Callable[[], bool] = lambda: False
     _orphans: list[_Orphan] = field(default_factory=list)
@@ -54,9 +56,10 @@ class Observer:
 
     def killed(self, pid: int) -> None:
         """Notes the jobs that this process, dead by now, had in hand."""
+        now = time.monotonic()
         rows = self._asked("SELECT id, fence FROM job WHERE state = 'doing' AND lease_owner LIKE :who", who=f"%:{pid}")
         with self._lock:
-            self._orphans += [_Orphan(job_id, fence) for job_id, fence in rows]
+            self._orphans += [_Orphan(job_id, fence, now) for job_id, fence in rows]
 
     @property
     def n_noted(self) -> int:
@@ -70,8 +73,7 @@ class Observer:
             return len(self._orphans)
 
     def percentile_s(self, share: float) -> float:
-        found = sorted(self.recovered_s)
-        return found[int(share * (len(found) - 1))] if found else 0.0
+        return percentile(self.recovered_s, share)
 
     def _watch(self) -> None:
         looked = time.monotonic()
@@ -106,6 +108,7 @@ class Observer:
                 # marked as queued it is still waiting for a worker
                 if fence > orphan.fence or state not in (JobState.DOING, JobState.QUEUED):
                     self.recovered_s.append(orphan.waited_s)
+                    self.in_all_s.append(time.monotonic() - orphan.since)
                     self._orphans.remove(orphan)
 
     def _asked(self, query: str, **parameters: str) -> list[tuple[Any, ...]]:
@@ -115,6 +118,11 @@ class Observer:
             except CatalogError:
                 time.sleep(_ASKED_EVERY_S)
         return []
+
+
+def percentile(values: list[float], share: float) -> float:
+    found = sorted(values)
+    return found[int(share * (len(found) - 1))] if found else 0.0
 
 
 def asked(engine: Engine, query: str, **parameters: str) -> list[tuple[Any, ...]]:

@@ -34,7 +34,7 @@ from tests.catalog_rows import contents
 from tests.catalogs import BOTH, upgraded
 from tests.chaos import witness
 from tests.chaos.disorder import Disorder, schedule
-from tests.chaos.observer import Observer
+from tests.chaos.observer import Observer, percentile
 from tests.chaos.servers import clock_library, own_postgres, own_redis, small_disk
 from tests.chaos.workers import BEAT, EMBEDDED, ROOT, SPAWNING, Workers, celery
 from tests.chaos.workload import MAX_ATTEMPTS, Addition, additions, tally
@@ -250,7 +250,8 @@ def report(kind: str, engine: Engine, disorder: Disorder, took_s: float) -> None
     print(f"{n_claims} claims for {len({c.job_id for c in changes})} jobs, at most {max(c.attempt for c in changes)} "
           f"attempts, {log.count('the lease was lost meanwhile')} results of zombies thrown away")  # fmt: skip
     print(f"{len(observer.recovered_s)} jobs lost their worker and were taken up again: p50 "
-          f"{observer.percentile_s(0.5):.1f} s, p95 {observer.percentile_s(0.95):.1f} s")  # fmt: skip
+          f"{observer.percentile_s(0.5):.1f} s, p95 {observer.percentile_s(0.95):.1f} s; with the time in which nobody "
+          f"was free {percentile(observer.in_all_s, 0.95):.1f} s")  # fmt: skip
 
 
 def check(disorder: Disorder, settings: Settings, engine: Engine) -> None:

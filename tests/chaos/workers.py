@@ -61,7 +61,7 @@ class Workers:
         """Who does jobs: the processes of Celery's pools, those that `run -j` spawned, and embedded runs themselves;
         not one that is still starting, of whose death nobody could learn anything."""
         found = []
-        for place, process in self.running.items():
+        for place, process in list(self.running.items()):  # the observer asks while they are being started
             command = self.commands[place]
             if process.poll() is None and command == EMBEDDED:
                 found.append(process.pid)
