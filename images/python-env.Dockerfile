@@ -1,7 +1,7 @@
 # An environment: the lock's packages in /opt/env. INSTALL is `wheels`, where no code of the packages runs and uv's
-# cache is shared, or `sources`, where it does: then as an ordinary user, with a cache that is thrown away and no secret.
+# cache is shared. Or it is `wheel`: then one package is built, as an ordinary user, with a cache that is thrown away and
+# no secret, and all that is given back is its wheel; its processes are gone before root touches a file.
 # What changes with every lock is in the folder `lock`, so that the system packages of two environments are one layer.
-# Either way one layer: what a build leaves elsewhere is in tmpfs, and its processes are gone before root touches a file.
 ARG PYTHON_IMAGE
 ARG UV_IMAGE
 ARG INSTALL
@@ -23,14 +23,17 @@ RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,sou
     --mount=type=secret,id=uv,uid=1000,target=/run/uv.toml \
     --mount=type=cache,id=swefactory-uv,target=/cache,uid=1000,gid=1000 --mount=type=tmpfs,target=/tmp \
     --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home --mount=type=tmpfs,target=/run/lock \
-    sh /lock/install.sh ${PYTHON} --no-build
+    sh /lock/install.sh wheels ${PYTHON}
 
-FROM system AS sources
+FROM system AS building
 ARG PYTHON
 RUN --mount=type=bind,from=uv,source=/uv,target=/opt/uv/uv --mount=type=bind,source=host,target=/host \
     --mount=type=bind,source=lock,target=/lock --mount=type=tmpfs,target=/cache \
     --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/var/tmp --mount=type=tmpfs,target=/home \
     --mount=type=tmpfs,target=/run/lock \
-    sh /lock/install.sh ${PYTHON} --build-constraints /lock/constraint.txt
+    sh /lock/install.sh wheel ${PYTHON}
+
+FROM scratch AS wheel
+COPY --from=building /out/ /
 
 FROM ${INSTALL}

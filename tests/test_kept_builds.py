@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from swefactory.sandbox_protocols import CommandResult, UvRun
+from db.enums import RejectReason
+from swefactory.errors import Rejected
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, UvRun
+from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import KeptByteCode
-from swefactory.sandboxes.kept_wheels import KeptWheels, lock_of, needed, pins_of
+from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
+from swefactory.sandboxes.wheel_filling import fill
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 HASH = "    --hash=sha256:" + "0" * 64
@@ -125,6 +129,56 @@ def test_no_link_is_taken_for_a_wheel(tmp_path: Path) -> None:
     cache.mkdir()
     (cache / "one-1-py3-none-any.whl").symlink_to(tmp_path / "secret")
     assert KeptWheels(tmp_path / "kept").keep(pins_of(LOCK)["one"], "3.8", cache) is None
+
+
+class Scripted:
+    """A builder of which each answer is told beforehand; `said` is what a fill from wheels says of a package."""
+
+    def __init__(self, cache: Path, answers: dict[str, list[int]]) -> None:
+        self.cache, self.answers, self.asked = cache, answers, list[str]()
+
+    def wheels(self, lock: str, built: Sequence[Path]) -> CommandResult:
+        self.asked.append(f"wheels {len(pins_of(lock))}+{len(built)}")
+        lacking = next((name for name in self.answers if f"{name}==" in lock), "")
+        said = f"Wheels are required for `{lacking}`" if lacking else "filled"
+        return CommandResult(1 if lacking else 0, said.encode(), 1.0)
+
+    def source(self, pin: Pin, how: BuildTry, kept: KeptWheels) -> tuple[CommandResult, Path | None]:
+        self.asked.append(f"{pin.name} {how.name}")
+        code = self.answers[pin.name].pop(0)
+        if code == 0 and not self.answers[pin.name]:
+            (self.cache / pin.name).mkdir(parents=True)
+            (self.cache / pin.name / f"{pin.name}-1-py3-none-any.whl").write_bytes(b"wheel")
+        result = CommandResult(code, b"no version of setuptools", 1.0)
+        return result, kept.keep(pin, "3.8", self.cache / pin.name) if code == 0 else None
+
+    def text(self, result: CommandResult) -> str:
+        return result.output.decode()
+
+    def failure(self, result: CommandResult) -> Exception:
+        return Rejected(RejectReason.BUILD_FAILED, self.text(result))
+
+
+def test_what_has_no_wheel_is_built_once_with_its_tries_in_order(tmp_path: Path) -> None:
+    spec, kept = EnvironmentSpec("sha256:00", "3.8", LOCK), KeptWheels(tmp_path / "kept")
+    builder = Scripted(tmp_path / "cache", {"one": [1, 0], "three": [0]})
+    assert fill(spec, kept, builder) == "filled"
+    assert builder.asked == [
+        "wheels 3+0", "one dated", "one dated, lifted", "wheels 2+1", "three dated", "wheels 1+2"
+    ]  # fmt: skip
+    again = Scripted(tmp_path / "unused", {"one": [], "three": []})
+    assert fill(spec, kept, again) == "filled"
+    assert again.asked == ["wheels 1+2"]
+
+
+def test_a_build_that_leaves_no_wheel_or_never_works_is_a_verdict(tmp_path: Path) -> None:
+    spec, kept = EnvironmentSpec("sha256:00", "3.8", LOCK), KeptWheels(tmp_path / "kept")
+    with pytest.raises(Rejected, match="the build of one left no wheel"):
+        fill(spec, kept, Scripted(tmp_path / "1", {"one": [0, 0]}))
+    never = Scripted(tmp_path / "2", {"one": [1] * 5})
+    with pytest.raises(Rejected, match="no version of setuptools"):
+        fill(spec, kept, never)
+    assert never.answers["one"] == []
 
 
 PAST, FUTURE = ("--exclude-newer", "2020-01-01T00:00:00Z"), ("--exclude-newer", "2999-01-01T00:00:00Z")

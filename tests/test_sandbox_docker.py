@@ -18,12 +18,13 @@ import pytest
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable, UsageError
 from swefactory.image_files import image_file, load_pins
-from swefactory.sandbox_protocols import CHECKOUT_DIR, EnvironmentSpec, Limits, SandboxSpec
+from swefactory.sandbox_protocols import CHECKOUT_DIR, CommandResult, EnvironmentSpec, Limits, SandboxSpec
 from swefactory.sandboxes.bootstrap import BootstrapSource, bootstrap_images
 from swefactory.sandboxes.build_context import debian_sources, lay_out
 from swefactory.sandboxes.cluster_images import write_build_settings
 from swefactory.sandboxes.docker import DockerBackend
 from swefactory.sandboxes.docker_container import create_parameters, host_config
+from swefactory.sandboxes.docker_engine import Build
 from swefactory.sandboxes.image_pins import what_stands
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.index_settings import network_settings
@@ -247,9 +248,36 @@ def test_an_environments_size_leaves_out_what_all_share(backend: DockerBackend, 
     assert backend.materialise(environment).size_bytes < 20 * 2**20
 
 
-def test_a_lock_with_a_source_distribution_alone_is_built(backend: DockerBackend, environment: EnvironmentSpec) -> None:
-    lock = "docopt==0.6.2 --hash=sha256:49b3a825280bd66b3aa83585ef59c4a8c82f2c8a522dbe754a8bc8d08c85c491\n"
-    assert backend.materialise(spec_of(lock, environment.python_version)).built
+def test_a_source_distribution_is_built_once_by_itself_and_its_wheel_kept(
+    environment: EnvironmentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: DockerBackend
+) -> None:
+    fresh, asked = DockerBackend(tmp_path, build_timeout_s=900), list[str]()
+    plain = fresh.engine.build
+
+    def build(order: Build, timeout_s: float) -> CommandResult:
+        asked.append(order.arguments["INSTALL"])
+        return plain(order, timeout_s)
+
+    monkeypatch.setattr(fresh.engine, "build", build)
+    pin = "docopt==0.6.2 --hash=sha256:49b3a825280bd66b3aa83585ef59c4a8c82f2c8a522dbe754a8bc8d08c85c491\n"
+    version, mark = environment.python_version, uuid.uuid4().hex
+    first, second = (spec_of(f"# {mark} {number}\n{pin}", version) for number in (1, 2))
+    try:
+        before = fresh.disk_use().cache_bytes
+        assert fresh.materialise(first).built
+        assert asked == ["wheels", "wheel", "wheels"]
+        (wheel,) = fresh.images.wheels_folder.rglob("*.whl")
+        assert fresh.disk_use().cache_bytes >= before + wheel.stat().st_size
+        assert fresh.materialise(second).built
+        assert asked[3:] == ["wheels"]
+        with opened(fresh, second, tmp_path) as sandbox:
+            assert printed(python(sandbox, "import docopt; print(docopt.__file__)")).startswith("/opt/env/")
+            assert (
+                sandbox.run(["/usr/bin/find", "/lock", "/out", "-type", "f"], timeout_s=30).output.count(b".whl") == 0
+            )
+    finally:
+        for spec in (first, second):
+            fresh.evict(spec.digest)
 
 
 def test_a_package_name_that_is_none_is_refused_before_any_build(

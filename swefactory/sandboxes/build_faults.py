@@ -7,9 +7,6 @@ from swefactory.errors import InfrastructureError, Rejected
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec
 from swefactory.sandboxes.system_packages import missing, unknown_to_apt
 
-_NEEDS_SOURCE = re.compile(
-    r"building from source is disabled|no usable wheels|--no-build\b.*(wheel|sdist)|only-binary", re.I
-)
 _NETWORK_FAULT = re.compile(
     r"error sending request|dns error|failed to lookup address|connection (refused|reset)|operation timed out|"
     r"failed to fetch.*(5\d\d|timed? ?out)|tls handshake|certificate|no space left on device|"
@@ -22,11 +19,6 @@ _STEP = re.compile(r"^#\d+ (\d+\.\d+ ?)?", re.MULTILINE)
 def log_text(result: CommandResult) -> str:
     """The build's log without BuildKit's step numbers and times."""
     return _STEP.sub("", result.output.decode(errors="replace")).strip()
-
-
-def needs_source(text: str) -> bool:
-    """Whether an install from wheels alone failed because a package has none for this interpreter."""
-    return _NEEDS_SOURCE.search(text) is not None
 
 
 def is_network_fault(text: str) -> bool:

@@ -81,7 +81,13 @@ class DockerBackend:
         self._disk_budget_bytes = disk_budget_bytes
         locks = UseLocks(self._folder / "used")
         self._kept = DockerStore(
-            self.engine, self.home, self.images.registry, locks, KeptExtensions(folder), KeptAnswers(folder / "answers")
+            self.engine,
+            self.home,
+            self.images.registry,
+            locks,
+            KeptExtensions(folder),
+            KeptAnswers(folder / "answers"),
+            self.images.wheels_folder,
         )
 
     def probe(self) -> str | None:

@@ -23,17 +23,18 @@ from swefactory.image_files import ImagePins, image_file
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, Materialised
 from swefactory.sandboxes import system_packages
 from swefactory.sandboxes.build_context import apt_options, lay_out
-from swefactory.sandboxes.build_faults import build_failure, log_text, needs_source
-from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
+from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker_engine import Build, Engine, Image
+from swefactory.sandboxes.docker_filling import DockerFilling
 from swefactory.sandboxes.image_registry import ENVIRONMENT_LABEL, ImageRegistry
 from swefactory.sandboxes.interpreters import Interpreter
-from swefactory.sandboxes.python27 import check_served, is_described, write_description
+from swefactory.sandboxes.kept_wheels import KeptWheels
+from swefactory.sandboxes.python27 import check_served, is_described
 from swefactory.sandboxes.relocation import copy_interpreter
+from swefactory.sandboxes.wheel_filling import fill
 
 MADE_FROM = "swefactory.made-from"
 PYTHON_LABEL = "swefactory.python"
-UV27 = "uv27"  # in a context, what stands for an interpreter of 2.7
 
 
 @dataclass(frozen=True)
@@ -168,37 +169,26 @@ class DockerImages:
             raise Rejected(
                 RejectReason.BUILD_FAILED, f"environment {spec.digest}: no Debian package is called {strange[0]!r}"
             )
-        with self.context() as context:
-            lock = context / "lock"
-            lock.mkdir()
-            shutil.copyfile(image_file("install.sh"), lock / "install.sh")
-            (lock / "lock.txt").write_text(spec.lock)
-            if is_described(spec.python_version):
-                write_description(lock / UV27, program)
-            arguments = {
-                "PYTHON_IMAGE": python_name,
-                "UV_IMAGE": self.uv(),
-                "PYTHON": program,
-                "SYSTEM_PACKAGES": " ".join(spec.system_packages),
-                "APT_OPTIONS": apt_options(context) if spec.system_packages else "",
-            }
-            said = self._try(context, name, {**arguments, "INSTALL": "wheels"}, labels, BuildTry("wheels"))
-            tries = tries_of(spec.lock)
-            how = tries[0] if said.exit_code != 0 and needs_source(log_text(said)) else None
-            while how is not None:
-                said = self._try(context, name, {**arguments, "INSTALL": "sources"}, labels, how)
-                has_ended = said.exit_code == 0 or said.timed_out
-                how = None if has_ended else following(tries, how, log_text(said))
-        if said.exit_code == 0:
-            return log_text(said)
-        raise build_failure(spec, said)
+        arguments = {
+            "PYTHON_IMAGE": python_name,
+            "UV_IMAGE": self.uv(),
+            "PYTHON": program,
+            "SYSTEM_PACKAGES": " ".join(spec.system_packages),
+        }
 
-    def _try(
-        self, context: Path, name: str, arguments: Mapping[str, str], labels: Mapping[str, str], how: BuildTry
-    ) -> CommandResult:
-        (context / "lock" / "constraint.txt").write_text(how.constraint)
-        (context / "lock" / "options").write_text("".join(f"{option}\n" for option in how.options))
-        return self._build(context, "python-env.Dockerfile", name, arguments, labels)
+        def build(context: Path, install: str, output: Path | None) -> CommandResult:
+            apt = apt_options(context) if spec.system_packages else ""
+            made = {**arguments, "APT_OPTIONS": apt, "INSTALL": install}
+            return self._build(context, "python-env.Dockerfile", name, made, labels, output)
+
+        below = _hash(python.id, *spec.system_packages).removeprefix("sha256:")  # of what a wheel was linked with
+        kept = KeptWheels(self.wheels_folder / below[:24])
+        return fill(spec, kept, DockerFilling(spec, program, self.context, build))
+
+    @property
+    def wheels_folder(self) -> Path:
+        """Below it, a folder of kept wheels for each image that they were built on."""
+        return self.folder / "wheels"
 
     def _build_python(self, name: str, found: Interpreter, base_name: str, labels: Mapping[str, str]) -> Image:
         prefix = f"{self.pins.python_prefix}/{found.version}"
@@ -233,10 +223,20 @@ class DockerImages:
         return image
 
     def _build(
-        self, context: Path, template: str, name: str, arguments: Mapping[str, str], labels: Mapping[str, str]
+        self,
+        context: Path,
+        template: str,
+        name: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        output: Path | None = None,
     ) -> CommandResult:
+        """The image `name`, or with `output` no image but a tar of the files."""
         secrets = {"index": context / "index.env", "uv": context / "uv.toml"}
         present = {key: path for key, path in secrets.items() if path.exists()}
+        if output is not None:
+            build = Build(context, image_file(template), "", arguments, {}, present, output)
+            return self.engine.build(build, self.timeout_s)
         before = self.engine.image(name)
         build = Build(context, image_file(template), name, arguments, labels, present)
         result = self.engine.build(build, self.timeout_s)

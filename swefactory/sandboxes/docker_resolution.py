@@ -18,7 +18,8 @@ from swefactory.image_files import image_file
 from swefactory.sandbox_protocols import UvRun
 from swefactory.sandboxes.build_faults import log_text
 from swefactory.sandboxes.docker_engine import Build
-from swefactory.sandboxes.docker_images import UV27, DockerImages
+from swefactory.sandboxes.docker_filling import UV27
+from swefactory.sandboxes.docker_images import DockerImages
 from swefactory.sandboxes.python27 import is_described, write_description
 from swefactory.sandboxes.resolution import is_barred, write_probe
 

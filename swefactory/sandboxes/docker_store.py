@@ -5,6 +5,7 @@ Sizes are the engine's own: an image's layers that no other image has are its un
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from swefactory.sandbox_protocols import DiskUse, StoredEnvironment
@@ -12,6 +13,7 @@ from swefactory.sandboxes.docker_engine import LABEL, Engine, Image
 from swefactory.sandboxes.image_registry import ENVIRONMENT_LABEL, ImageRegistry
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_extensions import KeptExtensions
+from swefactory.sandboxes.kept_wheels import KeptWheels
 from swefactory.sandboxes.use_locks import UseLocks
 
 HOME_LABEL = "swefactory.home"
@@ -27,6 +29,7 @@ class DockerStore:
     locks: UseLocks
     extensions: KeptExtensions
     answers: KeptAnswers
+    wheels_folder: Path
 
     def disk_use(self) -> DiskUse:
         """See EnvironmentStore. Layers that several images share are counted once, as their base."""
@@ -34,7 +37,7 @@ class DockerStore:
         ours = [each for each in told["Images"] if (each.get("Labels") or {}).get(LABEL) == "1"]
         mine = [each for each in ours if self._is_mine(each)]
         caches = sum(int(each["Size"]) for each in told.get("BuildCache") or () if not each.get("Shared"))
-        caches += self.extensions.n_bytes() + self.answers.n_bytes()
+        caches += self.extensions.n_bytes() + self.answers.n_bytes() + sum(kept.n_bytes() for kept in self._wheels())
         stored = tuple(sorted((self._stored(each) for each in mine), key=lambda each: each.digest))
         base = self._below(ours, {each["Id"]: each for each in mine})
         return DiskUse(stored, caches, base, sum(each.unique_bytes for each in stored) + caches + base)
@@ -83,9 +86,12 @@ class DockerStore:
         return bool(found)
 
     def drop_caches(self) -> int:
-        """See EnvironmentStore. Built extension modules, and what the resolver said. The engine's build cache is not
-        ours alone, and it bounds it by itself."""
-        return self.extensions.drop() + self.answers.drop()
+        """See EnvironmentStore. Built extension modules and wheels, and what the resolver said. The engine's build
+        cache is not ours alone, and it bounds it by itself."""
+        return self.extensions.drop() + self.answers.drop() + sum(kept.drop() for kept in self._wheels())
+
+    def _wheels(self) -> list[KeptWheels]:
+        return [KeptWheels(folder) for folder in self.wheels_folder.glob("*")]
 
     def _is_mine(self, image: dict[str, Any]) -> bool:
         """Built for this home, or pulled."""

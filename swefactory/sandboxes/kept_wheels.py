@@ -2,10 +2,11 @@
 
 FOLDER/HEX/NAME-….whl     HEX over the pin with its hashes, the Python, and the bound of what built it
 
-A lock's source distributions are built one by one, each in a sandbox that sees nothing of the others, so none can
+See wheel_filling: source distributions are built one by one, each where nothing of the others is seen, so none can
 answer for another. A wheel without compiled code serves all bounds: what built it has left no trace in it.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -84,9 +85,13 @@ class KeptWheels:
         n_bytes = 0
         for folder in self.folder.glob("*"):
             if time.time() - folder.stat().st_mtime > _SPARED_S:
-                n_bytes += sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+                n_bytes += _bytes_of(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         return n_bytes
+
+    def n_bytes(self) -> int:
+        """What they take on the disk."""
+        return sum(_bytes_of(folder) for folder in self.folder.glob("*"))
 
 
 def pins_of(lock: str) -> dict[str, Pin]:
@@ -115,6 +120,12 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in names:
             if (path := Path(parent, name)).is_file() and not path.is_symlink():
                 yield path
+
+
+def _bytes_of(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # somebody else dropped it
+        return sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    return 0
 
 
 def _for_any(name: str) -> str:

@@ -19,20 +19,21 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import Rejected
-from swefactory.sandbox_protocols import EnvironmentSpec, Materialised
-from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
+from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, Materialised
+from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolation import BUILDER_UID, Owner, owner
-from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
+from swefactory.sandboxes.kept_wheels import KeptWheels, Pin
 from swefactory.sandboxes.python27 import check_served
 from swefactory.sandboxes.venv_builds import VenvBuild, failure, require_folder, text_of
 from swefactory.sandboxes.watchdogs import disk_usage
+from swefactory.sandboxes.wheel_filling import fill
 
 _STALE_PART_S = 24 * 3600
 
@@ -68,45 +69,9 @@ class Venvs:
                     shutil.rmtree(part, ignore_errors=True)
 
     def _build(self, spec: EnvironmentSpec, interpreter: Interpreter, target: Path) -> str:
-        pins = pins_of(spec.lock)
-        kept = {name: self._wheels.find(pin, interpreter.version) for name, pin in pins.items()}
-        built = {name: wheel for name, wheel in kept.items() if wheel is not None}
         with owner(BUILDER_UID) as who:
             self._prepare(who)
-            while True:
-                rest = replace(spec, lock=lock_of(pin for name, pin in pins.items() if name not in built))
-                with self._part() as part:
-                    result = self._try(rest, interpreter, part, who).wheels(tuple(built.values()))
-                    if result.exit_code == 0:
-                        return self._place(part, interpreter, target, text_of(result))
-                name = needed(text_of(result))
-                if name not in pins or name in built:
-                    raise failure(spec, result)
-                built[name] = self._built(spec, pins[name], interpreter, who)
-
-    def _built(self, spec: EnvironmentSpec, pin: Pin, interpreter: Interpreter, who: Owner) -> Path:
-        """The wheel of one package of `spec`, built from its source distribution and kept."""
-        one = replace(spec, lock=pin.lock)
-        tries = tries_of(one.lock)
-        how: BuildTry | None = tries[0]
-        while how is not None:
-            with self._part() as part:
-                result = self._try(one, interpreter, part, who).source(how)
-                if result.exit_code == 0:
-                    require_folder(part / "work" / "cache")
-                    if wheel := self._wheels.keep(pin, interpreter.version, part / "work" / "cache"):
-                        return wheel
-                    detail = f"environment {spec.digest}: the build of {pin.name} left no wheel, or more than one"
-                    raise Rejected(RejectReason.BUILD_FAILED, detail)
-            how = None if result.timed_out else following(tries, how, text_of(result))
-        raise failure(spec, result)
-
-    @property
-    def _wheels(self) -> KeptWheels:
-        return KeptWheels(self.store / ".wheels")
-
-    def _try(self, spec: EnvironmentSpec, interpreter: Interpreter, part: Path, who: Owner) -> VenvBuild:
-        return VenvBuild(self.store, self.timeout_s, spec, interpreter, part, who)
+            return fill(spec, KeptWheels(self.store / ".wheels"), _Filling(self, spec, interpreter, target, who))
 
     def _prepare(self, who: Owner) -> None:
         """uv's cache belongs to the builder; what was put there by another user of it is given over once."""
@@ -115,7 +80,8 @@ class Venvs:
             who.give(self.store)
 
     @contextlib.contextmanager
-    def _part(self) -> Iterator[Path]:
+    def part(self) -> Iterator[Path]:
+        """A folder for one try; gone when the context ends."""
         part = self.store / ".parts" / secrets.token_hex(6)
         (part / "work").mkdir(parents=True)
         try:
@@ -123,9 +89,45 @@ class Venvs:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def _place(self, part: Path, interpreter: Interpreter, target: Path, log: str) -> str:
+
+@dataclass(frozen=True)
+class _Filling:
+    """See wheel_filling.Builder: one environment that becomes `target`."""
+
+    venvs: Venvs
+    spec: EnvironmentSpec
+    interpreter: Interpreter
+    target: Path
+    who: Owner
+
+    def wheels(self, lock: str, built: Sequence[Path]) -> CommandResult:
+        with self.venvs.part() as part:
+            result = self._try(lock, part).wheels(built)
+            if result.exit_code == 0:
+                self._place(part)
+            return result
+
+    def source(self, pin: Pin, how: BuildTry, kept: KeptWheels) -> tuple[CommandResult, Path | None]:
+        with self.venvs.part() as part:
+            result = self._try(pin.lock, part).source(how)
+            if result.exit_code != 0:
+                return result, None
+            require_folder(part / "work" / "cache")
+            return result, kept.keep(pin, self.interpreter.version, part / "work" / "cache")
+
+    def text(self, result: CommandResult) -> str:
+        return text_of(result)
+
+    def failure(self, result: CommandResult) -> Exception:
+        return failure(self.spec, result)
+
+    def _try(self, lock: str, part: Path) -> VenvBuild:
+        spec = replace(self.spec, lock=lock)
+        return VenvBuild(self.venvs.store, self.venvs.timeout_s, spec, self.interpreter, part, self.who)
+
+    def _place(self, part: Path) -> None:
         """Moves a finished environment to where it is looked for; the last step is one rename."""
-        done = part / "done"
+        done, target, interpreter = part / "done", self.target, self.interpreter
         done.mkdir()
         (part / "work" / "env").rename(done / "env")
         require_folder(done / "env")
@@ -140,7 +142,6 @@ class Venvs:
             shutil.rmtree(beside, ignore_errors=True)
             subprocess.run(["cp", "-a", "--", str(done), str(beside)], check=True, capture_output=True, timeout=600)
             beside.rename(target)
-        return log
 
 
 def hidden_packages(prefix: Path) -> tuple[str, ...]:
