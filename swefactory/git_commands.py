@@ -13,6 +13,7 @@ from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
+from swefactory.machine_faults import fault_of_process
 
 ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"  # info/attributes wins over .gitattributes
 TIMEOUT_S = 1800
@@ -78,17 +79,23 @@ def run_git(
     env: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
 ) -> bytes:
-    """Runs git in `folder`, never in a repository above it; returns stdout. Raises CalledProcessError. `keep_open`
-    are open files that git inherits. Commands that are not for fetching reach no other repository: a mirror's missing
-    contents come by Mirrors.prefetch, never by git on its own, which has no authorisation here and no end there."""
+    """Runs git in `folder`, never in a repository above it; returns stdout. Raises CalledProcessError, which is git's
+    answer, and InfrastructureError where it gave none: it was killed, the disk is full. `keep_open` are open files that
+    git inherits. Commands that are not for fetching reach no other repository: a mirror's missing contents come by
+    Mirrors.prefetch, never by git on its own, which has no authorisation here and no end there."""
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", *args]
     above = str(folder.resolve().parent)
     reach = {} if {"fetch", "ls-remote", "clone", "push"} & set(args) else _OFFLINE
     surroundings = git_environment(GIT_CEILING_DIRECTORIES=above, **(reach | dict(env or {})))
-    return subprocess.run(
-        command, cwd=folder, input=stdin, check=True, capture_output=True, timeout=timeout_s, env=surroundings,
-        pass_fds=keep_open,
-    ).stdout  # fmt: skip
+    try:
+        return subprocess.run(
+            command, cwd=folder, input=stdin, check=True, capture_output=True, timeout=timeout_s, env=surroundings,
+            pass_fds=keep_open,
+        ).stdout  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        if why := fault_of_process(error):
+            raise InfrastructureError(f"git {args[0]} in {folder.name} gave no answer: {why}; tried again") from error
+        raise
 
 
 def is_lost(error: subprocess.CalledProcessError) -> bool:

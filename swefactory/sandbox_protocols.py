@@ -31,6 +31,9 @@ class Limits:
     output_bytes: int = 8 * 2**20  # kept of one command's output; the rest is read and dropped
 
 
+_KILLED = 128 + 9
+
+
 @dataclass(frozen=True)
 class CommandResult:
     """How a command ended. `output` is stdout and stderr in their order, capped (head and tail are kept)."""
@@ -41,6 +44,12 @@ class CommandResult:
     timed_out: bool = False
     truncated: bool = False
     out_of_memory: bool = False
+    stopped: bool = False  # by a bound of ours other than time; `output` ends with which
+
+    @property
+    def was_killed(self) -> bool:
+        """Ended by SIGKILL that was none of ours, as far as can be told: a command may kill itself."""
+        return self.exit_code == _KILLED and not (self.timed_out or self.out_of_memory or self.stopped)
 
 
 @dataclass(frozen=True)

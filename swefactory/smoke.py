@@ -12,7 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from swefactory.errors import InfrastructureError
 from swefactory.evaluation import INPUTS, EvaluationServices
+from swefactory.machine_faults import fault_of
 from swefactory.own_extensions import lay_extensions, limits_of
 from swefactory.protocols import Recipe
 from swefactory.recipes.generated_files import write_generated
@@ -27,6 +29,7 @@ _NO_TESTS = 5  # pytest's exit code; whether that matters is validation's to say
 _TIMEOUT_S = 120
 _COLLECT_TIMEOUT_S = 300
 _TAIL_LINES = 30
+_RUNS = 3  # of a step that is killed each time: by something outside, or by itself
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,14 @@ def _steps(sandbox: Sandbox, recipe: Recipe, names: tuple[str, ...], files: list
 
     def complaint(step: _Step) -> Complaint | None:
         env = recipe.environment_variables
-        result = sandbox.run(step.argv, timeout_s=step.timeout_s, env=env, stdin=step.stdin)
-        if result.exit_code in step.accepted:
-            return None
+        for _ in range(_RUNS):
+            result = sandbox.run(step.argv, timeout_s=step.timeout_s, env=env, stdin=step.stdin)
+            if result.exit_code in step.accepted:
+                return None
+            if not result.was_killed:
+                break
+        if not result.was_killed and (why := fault_of(result)):
+            raise InfrastructureError(f"the smoke test's step {step.name} gave no answer: {why}")
         return Complaint(step.name, f"{' '.join(step.argv[1:])} {_ended(result, step.timeout_s)}", result.output)
 
     if found := complaint(importing):

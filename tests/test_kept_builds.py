@@ -181,6 +181,14 @@ def test_a_build_that_leaves_no_wheel_or_never_works_is_a_verdict(tmp_path: Path
     assert never.answers["one"] == []
 
 
+def test_a_build_that_is_killed_is_no_reason_for_other_build_requirements(tmp_path: Path) -> None:
+    spec, kept = EnvironmentSpec("sha256:00", "3.8", LOCK), KeptWheels(tmp_path / "kept")
+    builder = Scripted(tmp_path / "cache", {"one": [137, 0]})
+    with pytest.raises(Rejected):
+        fill(spec, kept, builder)
+    assert builder.asked == ["wheels 3+0", "one dated"]
+
+
 PAST, FUTURE = ("--exclude-newer", "2020-01-01T00:00:00Z"), ("--exclude-newer", "2999-01-01T00:00:00Z")
 PINS = (*FUTURE, "--no-deps")
 DONE, FAILED = (0, b"lock"), (1, b"")

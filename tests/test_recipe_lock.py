@@ -3,6 +3,7 @@
 # ruff: noqa: E501  (tables of file contents read best unwrapped)
 
 import os
+import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -138,6 +139,25 @@ def test_a_resolver_that_takes_too_long_is_later_and_no_verdict() -> None:
     slow = UvRun(CommandResult(None, b"", 120.0, timed_out=True), b"", False)
     with pytest.raises(Transient, match="took longer than 120 s"):
         resolve(recipe("a"), run_uv=lambda *_, **__: slow, timeout_s=120)
+
+
+FULL = b"error: Failed to write to the client cache\n  cause: failed to write to file `x`: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    ("ended", "why"),
+    [
+        (CommandResult(2, FULL, 0.1), "No space left on device"),
+        (CommandResult(137, b"", 0.1), "killed from outside"),
+        (
+            CommandResult(1, b"  x Failed to build `a`\n  The build backend was ended by signal: 9 (SIGKILL)", 0.1),
+            "SIGKILL",
+        ),
+    ],
+)
+def test_a_killed_resolver_or_a_full_disk_is_no_verdict(ended: CommandResult, why: str) -> None:
+    with pytest.raises(InfrastructureError, match=re.escape(why)):
+        resolve(recipe("a"), run_uv=lambda *_, **__: UvRun(ended, None, False), timeout_s=120)
 
 
 def test_the_digest_changes_with_each_part_and_not_with_the_order_of_system_packages() -> None:

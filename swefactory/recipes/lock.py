@@ -28,6 +28,7 @@ from packaging.utils import canonicalize_name
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected, Transient
+from swefactory.machine_faults import fault_of
 from swefactory.protocols import Attempt, Recipe
 from swefactory.recipes.python_choice import RELEASES
 from swefactory.recipes.repairs import ALL, Repair, Request, changes, next_request
@@ -184,6 +185,8 @@ class _Resolver:
         code, log = run.result.exit_code, run.result.output.decode(errors="replace")
         if code is None:
             raise InfrastructureError(f"the resolver was killed while it resolved {name}: {_tail(log, 2)}; try again")
+        if why := fault_of(run.result):
+            raise InfrastructureError(f"the resolver gave no answer for {name}: {why}; see that the disk has room")
         return code, _checked(run) if code == 0 else "", log
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from swefactory.git_commands import run_git
 from swefactory.recipes.declared import Declared
 from swefactory.recipes.files import parse_syntax, read_text
 
@@ -90,16 +91,16 @@ def _in_package(tree: Path, declared: Declared, roots: tuple[str, ...]) -> str:
 
 
 def from_tags(mirror: Path, commit: str) -> str:
-    """The version of the newest release tag reachable from `commit` in a bare mirror; empty when there is none.
+    """The version of the newest release tag reachable from `commit` in a bare mirror; empty when there is none. Raises
+    InfrastructureError where git could not answer.
 
     attrs at a commit after tag 22.1.0 answers "22.1.0": the number its own build would give up to the local part.
     """
-    command = ["git", "tag", "--merged", commit, "--sort=-creatordate", "--list"]
     try:
-        done = subprocess.run(command, cwd=mirror, capture_output=True, timeout=60, check=True, text=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        told = run_git(mirror, "tag", "--merged", commit, "--sort=-creatordate", "--list").decode()
+    except subprocess.CalledProcessError:
         return ""
-    matches = (_TAG.match(tag) for tag in done.stdout.splitlines())
+    matches = (_TAG.match(tag) for tag in told.splitlines())
     versions = (match.group(1) for match in matches if match)
     numbers = [Version(version) for version in versions if valid(version)]
     released = [number for number in numbers if not number.is_prerelease]

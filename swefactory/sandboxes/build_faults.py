@@ -4,6 +4,7 @@ import re
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
+from swefactory.machine_faults import fault_of
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec
 from swefactory.sandboxes.system_packages import missing, unknown_to_apt
 
@@ -13,6 +14,7 @@ _NETWORK_FAULT = re.compile(
     r"temporary failure resolving|could not connect to",
     re.IGNORECASE,
 )
+_KILLED = re.compile(r"exit code: 137\b|signal: killed")
 _STEP = re.compile(r"^#\d+ (\d+\.\d+ ?)?", re.MULTILINE)
 
 
@@ -31,7 +33,7 @@ def build_failure(spec: EnvironmentSpec, result: CommandResult) -> Infrastructur
     text = log_text(result)
     if result.timed_out:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
-    if is_network_fault(text):
+    if is_network_fault(text) or fault_of(result) or _KILLED.search(text):
         return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
     if unknown := unknown_to_apt(text):
         return missing(f"environment {spec.digest}", unknown, "the base image's Debian has none of that name")

@@ -110,6 +110,7 @@ def run_command(
         timed_out=timed_out,
         truncated=output.dropped_bytes > 0,
         out_of_memory=stop is not None and stop.out_of_memory,
+        stopped=stop is not None,
     )
 
 

@@ -181,6 +181,7 @@ class DockerSandbox:
             timed_out=timed_out,
             truncated=output.dropped_bytes > 0,
             out_of_memory=code != 0 and self._ran_out_of_memory(began),
+            stopped=is_stopped,
         )
 
     def _escaped(self) -> bool:

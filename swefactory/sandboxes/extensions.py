@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from db.enums import RejectReason
-from swefactory.errors import Rejected
+from swefactory.errors import InfrastructureError, Rejected
 from swefactory.image_files import image_file
+from swefactory.machine_faults import fault_of
 from swefactory.sandbox_protocols import CHECKOUT_DIR, PYTHON, EnvironmentSpec, Limits, SandboxBackend, SandboxSpec
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 
@@ -125,6 +126,8 @@ def _built(backend: SandboxBackend, build: ExtensionBuild) -> tuple[bytes, str]:
         cwd = posixpath.normpath(f"{CHECKOUT_DIR}/{build.folder}")
         result = sandbox.run(argv, timeout_s=build.timeout_s, env=build.env, cwd=cwd)
         log = result.output.decode(errors="replace").strip()
+        if why := fault_of(result):
+            raise InfrastructureError(f"the project's own build gave no answer: {why}")
         if result.exit_code != 0:
             how = "time ran out" if result.timed_out else f"it ended with {result.exit_code}"
             raise ExtensionsFailed(f"the project's own build failed: {how}", log)

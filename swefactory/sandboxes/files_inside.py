@@ -40,6 +40,8 @@ def content_of(path: str, max_bytes: int, result: CommandResult) -> bytes:
         raise InfrastructureError(f"cannot read {path} in the sandbox: not a regular file")
     if int(size) > max_bytes or result.truncated:
         raise InfrastructureError(f"{path} has {int(size)} bytes, more than the {max_bytes} that may be read")
+    if len(content) < int(size):  # what read it was killed
+        raise InfrastructureError(f"{path} was read to {len(content)} of its {int(size)} bytes")
     return content
 
 

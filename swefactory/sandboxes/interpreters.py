@@ -8,11 +8,14 @@ them are not. Of two with the same minor version the newer patch release wins, t
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from swefactory.errors import InfrastructureError
 
 _NAME = re.compile(r"python(\d(\.\d+)?)?")
 _TIMEOUT_S = 20
@@ -80,6 +83,10 @@ def _inspect(path: Path) -> Interpreter | None:
     try:
         done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=True)
         numbers, base, prefix, implementation = json.loads(done.stdout)
+    except subprocess.CalledProcessError as error:
+        if error.returncode == -signal.SIGKILL:  # not its own doing: a Python less would change recipes
+            raise InfrastructureError(f"{path} was killed while it was asked its version; try again") from error
+        return None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if implementation != "cpython":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from db.enums import RejectReason
 from swefactory.errors import InfrastructureError, Rejected
+from swefactory.machine_faults import fault_of
 from swefactory.sandbox_protocols import ENVIRONMENT_DIR, CommandResult, EnvironmentSpec, Limits
 from swefactory.sandboxes.build_faults import is_network_fault
 from swefactory.sandboxes.build_tries import BuildTry
@@ -158,8 +159,9 @@ def failure(spec: EnvironmentSpec, result: CommandResult) -> Exception:
     text = text_of(result)
     if result.timed_out:
         return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: time ran out\n{text[-4000:]}")
-    if is_network_fault(text):
-        return InfrastructureError(f"environment {spec.digest} could not be filled: {text[-2000:]}; check the network")
+    if is_network_fault(text) or fault_of(result):
+        said = f"{fault_of(result)} {text[-2000:]}".strip()
+        return InfrastructureError(f"environment {spec.digest} could not be filled: {said}; check network and disk")
     return Rejected(RejectReason.BUILD_FAILED, f"environment {spec.digest}: {text[-4000:]}")
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from db.enums import RejectReason
 from swefactory.errors import Rejected
+from swefactory.machine_faults import fault_of
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec
 from swefactory.sandboxes.build_tries import BuildTry, following, tries_of
 from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
@@ -62,5 +63,7 @@ def _built(spec: EnvironmentSpec, pin: Pin, kept: KeptWheels, builder: Builder) 
         if result.exit_code == 0:
             detail = f"environment {spec.digest}: the build of {pin.name} left no wheel, or more than one"
             raise Rejected(RejectReason.BUILD_FAILED, detail)
+        if fault_of(result):  # not for a later try with other build requirements
+            raise builder.failure(result)
         how = None if result.timed_out else following(tries, how, builder.text(result))
     raise builder.failure(result)

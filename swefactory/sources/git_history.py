@@ -184,7 +184,10 @@ def _base(repo: git.Repo, merged: Merged) -> str:
         return merged.base
     try:
         return str(repo.git.merge_base(merged.base, merged.head))
-    except git.GitCommandError:
+    except git.GitCommandError as error:
+        if isinstance(error.status, int) and error.status < 0:
+            why = f"git was ended by signal {-error.status} in {repo.git_dir}; tried again"
+            raise InfrastructureError(why) from error
         return merged.base
 
 

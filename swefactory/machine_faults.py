@@ -1,0 +1,39 @@
+"""Tells failures of the machine from answers. One property: what something else ended has answered nothing.
+
+A worker's processes are killed, by the kernel or by people, and disks fill up. What a program then says, or leaves
+unsaid, is no verdict on a candidate: the job is tried again.
+"""
+
+import re
+import subprocess
+
+from swefactory.sandbox_protocols import CommandResult
+
+_WORDS = re.compile(
+    r"[^\n]*(?:no space left on device|disk quota exceeded|signal: 9 \(SIGKILL\)|died of signal 9|"
+    r"killed signal terminated program)[^\n]*",
+    re.IGNORECASE,
+)
+
+
+def machine_fault(text: str) -> str:
+    """The line of a log that says so; empty where none does."""
+    found = _WORDS.search(text)
+    return found[0].strip() if found else ""
+
+
+def fault_of(result: CommandResult) -> str:
+    """Why a command that failed gave no answer; empty where it did."""
+    if result.exit_code == 0 or result.timed_out or result.out_of_memory:
+        return ""
+    if result.was_killed:
+        return "it was killed from outside"
+    return machine_fault(result.output.decode(errors="replace"))
+
+
+def fault_of_process(error: subprocess.CalledProcessError) -> str:
+    """The same of a process of the standard library's."""
+    if error.returncode < 0:
+        return f"it was ended by signal {-error.returncode}"
+    words = error.stderr or b""
+    return machine_fault(words if isinstance(words, str) else words.decode(errors="replace"))
