@@ -17,6 +17,7 @@ from swefactory.run_record import VoidCause
 from swefactory.stability import LAST_TELLING_RUN, N_RUNS, conditions_of, unstable_states
 
 _MACHINE_CAN_CAUSE = frozenset((VoidCause.NO_RECORD, VoidCause.UNREADABLE))
+_KILLED = 128 + 9
 _STATES = (RunState.BEFORE, RunState.AFTER)
 
 
@@ -68,7 +69,7 @@ def _evidence(
 ) -> ValidationReport | None:
     """Adds one run that is evidence, and those before it that were none; a report when there is none."""
     results: list[TestRunResult] = []
-    while len(results) < 2 and (not results or results[-1].status is RunStatus.VOID):
+    while not results or (results[-1].status is RunStatus.VOID and len(results) < _most_runs(results[-1])):
         results.append(evaluate(services, spec, files))
         runs.append(stored(services, state, results[-1]))
     last = results[-1]
@@ -78,10 +79,17 @@ def _evidence(
         return None
     if last.void_cause in _MACHINE_CAN_CAUSE or last.void_cause is not results[0].void_cause:
         raise InfrastructureError(
-            f"{instance_id}: two runs of the tests {state.value} the patch are no evidence ({results[0].detail}; then "
+            f"{instance_id}: all runs of the tests {state.value} the patch are no evidence ({results[0].detail}; then "
             f"{last.detail}); look at the machine and the environment, then retry the job"
         )
-    return ValidationReport(reason=RejectReason.TEST_RUN_VOID, detail=f"{state.value} the patch, twice: {last.detail}")
+    return ValidationReport(
+        reason=RejectReason.TEST_RUN_VOID, detail=f"{state.value} the patch, each time: {last.detail}"
+    )
+
+
+def _most_runs(void: TestRunResult) -> int:
+    """A run that was killed, by something outside or by itself, is repeated twice."""
+    return 3 if void.exit_code == _KILLED else 2
 
 
 def probe_online(

@@ -4,12 +4,15 @@ Ids give way to natural keys; times and what depends on chance are left aside.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlmodel import SQLModel
+
+from db.enums import RunStatus
 
 # What is measured, hashes of logs that hold such, a job's place among those that waited with it, and the folder of a
 # home. `as_of` of a recipe that instances share is that of the first of them to be built, which is chance.
@@ -42,7 +45,7 @@ _SUBJECTS = {
 
 def contents(engine: Engine, *, after_deaths: bool = False) -> dict[str, list[str]]:
     """Each table's rows as sorted texts, with natural keys in place of ids. `after_deaths` leaves aside how often, by
-    whom and at what cost something was tried."""
+    whom and at what cost something was tried, and the runs that were killed and so are no evidence."""
     with engine.connect() as connection:
         rows = {
             name: [dict(row) for row in connection.execute(select(table)).mappings()]
@@ -53,7 +56,21 @@ def contents(engine: Engine, *, after_deaths: bool = False) -> dict[str, list[st
         rows |= {"rollout_attempt": [], "api_quota": [], "api_answer": []}
         for name, tries in _TRIES.items():
             rows[name] = [{k: v for k, v in row.items() if k not in tries} for row in rows[name]]
+        rows["test_run"] = _evidence(rows["test_run"])
+        for row in rows["validation"]:
+            row["certificate"] = {k: v for k, v in row["certificate"].items() if k != "n_void"}
     return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
+
+
+def _evidence(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without void runs; those that are left are numbered anew for each owner and state."""
+    found, counts = [], Counter[object]()
+    for run in sorted(runs, key=lambda run: run["number"]):
+        if run["status"] is not RunStatus.VOID:
+            owner = (run["validation_id"], run["rollout_id"], run["state"])
+            counts[owner] += 1
+            found.append({**run, "number": counts[owner]})
+    return found
 
 
 def comparable(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:

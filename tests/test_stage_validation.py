@@ -128,6 +128,7 @@ def test_the_environments_variables_reach_the_tests(validate: Validate) -> None:
         ("x = 1\n", FIXED, RejectReason.NO_TESTS_COLLECTED, 2),
         ("import time\ndef test_it(): time.sleep(99)\n", FIXED, RejectReason.TESTS_TIME_OUT, 2),
         ("import os\ndef test_it(): os._exit(0)\n", FIXED, RejectReason.TEST_RUN_VOID, 2),
+        ("import os\ndef test_it(): os.kill(os.getpid(), 9)\n", FIXED, RejectReason.TEST_RUN_VOID, 3),
     ],
 )  # fmt: skip
 def test_an_unfit_instance_is_rejected_for_its_reason_and_what_ran_is_kept(
