@@ -29,7 +29,17 @@ from swefactory.sandboxes.image_pins import what_stands
 from swefactory.sandboxes.image_registry import ImageRegistry
 from swefactory.sandboxes.index_settings import network_settings
 from tests.conftest import free_port
-from tests.sandbox_contract import ROOMY, SMALL, SandboxContract, locked_environment, printed, python, spawn, spec_of
+from tests.sandbox_contract import (
+    ROOMY,
+    SMALL,
+    SandboxContract,
+    locked_environment,
+    printed,
+    python,
+    resolved,
+    spawn,
+    spec_of,
+)
 
 PLANTED = "sk-TEST-planted-in-the-host"
 LIMITS = Limits(memory_bytes=3 * 2**30, n_processes=77, n_cpus=1.5, file_bytes=2**20, disk_bytes=2**30)
@@ -538,7 +548,8 @@ def contains(path: Path, needle: bytes) -> bool:
 def test_sizes_are_told_apart_and_an_eviction_frees_what_was_its_own(
     backend: DockerBackend, environment: EnvironmentSpec, tmp_path: Path
 ) -> None:
-    spec = spec_of("# its own\n" + environment.lock, environment.python_version)
+    # Of packages that no other test asks for: the same ones would be the same layer.
+    spec = resolved(backend, environment.python_version, "pretend", "zipp", as_of="2024-03-01T00:00:00Z")
     made = backend.materialise(spec)
     assert 0 < made.unique_bytes < 20 * 2**20 < made.shared_bytes
     before = backend.disk_use()

@@ -10,9 +10,9 @@ agent's will, so what is validated is what can be graded. After the first pair, 
 proves a rejection that they could not take back; where tests are unstable after the last, some more tell by what.
 
 A void run is no evidence; it is repeated once, or twice where its process was killed. Void again for another cause, or
-for one that can be this machine's fault, the job fails and is retried. Void again for the same cause, the subject's tests
-do it themselves (they end the process, write into the record, hide failures): the verdict is TEST_RUN_VOID. A run with
-little CPU or at another time that does not end in time is no evidence either; one in plain conditions takes its place.
+for one that can be this machine's fault, the job fails and is retried. Void again for the same cause, the tests do it
+themselves (they end the process, write into the record, hide failures): the verdict is TEST_RUN_VOID. A run with little
+CPU or at another time that does not end in time is no evidence either; one in plain conditions takes its place.
 """
 
 from collections import Counter
