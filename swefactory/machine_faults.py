@@ -10,16 +10,21 @@ import subprocess
 from swefactory.sandbox_protocols import CommandResult
 
 _WORDS = re.compile(
-    r"[^\n]*(?:no space left on device|disk quota exceeded|signal: 9 \(SIGKILL\)|died of signal 9|"
-    r"killed signal terminated program)[^\n]*",
+    r"no space left on device|disk quota exceeded|signal: 9 \(SIGKILL\)|died of signal 9|"
+    r"killed signal terminated program",
     re.IGNORECASE,
 )
+
+_LINE_CHARS = 500
 
 
 def machine_fault(text: str) -> str:
     """The line of a log that says so; empty where none does."""
     found = _WORDS.search(text)
-    return found[0].strip() if found else ""
+    if found is None:
+        return ""
+    line = text[text.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+    return line.strip()[-_LINE_CHARS:]
 
 
 def fault_of(result: CommandResult) -> str:
