@@ -14,10 +14,11 @@ from sqlmodel import SQLModel
 
 from db.enums import RunStatus
 
-# What is measured, hashes of logs that hold such, a job's place among those that waited with it, and the folder of a
-# home. `as_of` of a recipe that instances share is that of the first of them to be built, which is chance.
+# What is measured, hashes of logs that hold such, a job's place among those that waited with it, the folder of a home,
+# and how many files a sandbox shows, those of this machine's system among them. `as_of` of a recipe that instances
+# share is that of the first of them to be built, which is chance.
 _ASIDE = {"cpu_share", "duration_s", "size_bytes", "log_digest", "locator", "as_of", "started_at", "finished_at",
-          "label", "turn", "model_s", "tools_s", "overhead_s"}  # fmt: skip
+          "label", "turn", "model_s", "tools_s", "overhead_s", "n_files"}  # fmt: skip
 _KEYS = {  # how a row is named in place of its id
     "repository": ("name",),
     "crawl": ("repository_id", "source"),
@@ -57,8 +58,7 @@ def contents(engine: Engine, *, after_deaths: bool = False) -> dict[str, list[st
         for name, tries in _TRIES.items():
             rows[name] = [{k: v for k, v in row.items() if k not in tries} for row in rows[name]]
         rows["test_run"] = _evidence(rows["test_run"])
-        for row in rows["validation"]:
-            row["certificate"] = {k: v for k, v in row["certificate"].items() if k != "n_void"}
+        _leave_chance_aside(rows)
     return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
 
 
@@ -71,6 +71,19 @@ def _evidence(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             counts[owner] += 1
             found.append({**run, "number": counts[owner]})
     return found
+
+
+def _leave_chance_aside(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Of a validation in which tests were unstable, everything but its verdict: in which runs they fail is chance."""
+    unstable = {row["id"] for row in rows["validation"] if row["certificate"].get("unstable")}
+    runs = {row["id"] for row in rows["test_run"] if row["validation_id"] in unstable}
+    rows["test_outcome"] = [row for row in rows["test_outcome"] if row["test_run_id"] not in runs]
+    for name in ("test_run", "test_verdict"):
+        rows[name] = [row for row in rows[name] if row["validation_id"] not in unstable]
+    for row in rows["validation"]:
+        kept = {} if row["id"] in unstable else row["certificate"]
+        row["certificate"] = {k: v for k, v in kept.items() if k != "n_void"}
+        row["n_flaky"] = bool(row["n_flaky"])
 
 
 def comparable(rows: dict[str, list[dict[str, Any]]], table: str, row: dict[str, Any]) -> dict[str, Any]:
