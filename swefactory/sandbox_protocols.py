@@ -31,7 +31,7 @@ class Limits:
     output_bytes: int = 8 * 2**20  # kept of one command's output; the rest is read and dropped
 
 
-_KILLED = 128 + 9
+KILLED = 128 + 9  # the exit code of what SIGKILL ended
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CommandResult:
     @property
     def was_killed(self) -> bool:
         """Ended by SIGKILL that was none of ours, as far as can be told: a command may kill itself."""
-        return self.exit_code == _KILLED and not (self.timed_out or self.out_of_memory or self.stopped)
+        return self.exit_code == KILLED and not (self.timed_out or self.out_of_memory or self.stopped)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from swefactory.evaluation import EvaluationSpec, PreparedState, TestRunResult, 
 from swefactory.grading import RunSummary, Standing, ValidationReport, is_hopeless, judge, standing
 from swefactory.instance_runs import EvaluatedInstance, RunServices, StoredRun, stored
 from swefactory.run_record import VoidCause
+from swefactory.sandbox_protocols import KILLED
 from swefactory.stability import LAST_TELLING_RUN, N_RUNS, conditions_of, unstable_states
 
 _MACHINE_CAN_CAUSE = frozenset((VoidCause.NO_RECORD, VoidCause.UNREADABLE))
-_KILLED = 128 + 9
 _STATES = (RunState.BEFORE, RunState.AFTER)
 
 
@@ -89,7 +89,7 @@ def _evidence(
 
 def _most_runs(void: TestRunResult) -> int:
     """A run that was killed, by something outside or by itself, is repeated twice."""
-    return 3 if void.exit_code == _KILLED else 2
+    return 3 if void.exit_code == KILLED else 2
 
 
 def probe_online(
