@@ -3,6 +3,7 @@
 import marshal
 import os
 import py_compile
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 
 from db.enums import RejectReason
 from swefactory.errors import Rejected
+from swefactory.image_files import image_file
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, UvRun
 from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.kept_answers import KeptAnswers
-from swefactory.sandboxes.kept_bytecode import KeptByteCode
+from swefactory.sandboxes.kept_bytecode import LEFT_OUT, KeptByteCode
 from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
+from swefactory.sandboxes.python27 import compile_argv
 from swefactory.sandboxes.wheel_filling import fill
 
 HERE = ".".join(map(str, sys.version_info[:2]))
@@ -78,6 +81,18 @@ def test_byte_code_is_laid_through_no_link(tmp_path: Path) -> None:
     (lib / "linked").symlink_to(outside)
     compiled(lib, KeptByteCode(tmp_path / "kept"))
     assert sorted(path.name for path in outside.rglob("*")) == ["module.py", "package"]
+
+
+def test_what_is_compiled_is_what_is_laid_and_the_tests_of_packages_are_left_out(tmp_path: Path) -> None:
+    site = tmp_path / "lib" / f"python{HERE}" / "site-packages"
+    for name in ("package/module", "package/tests/test_module", "package/testing", "package/inner/test/a", "tests/b"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / f"{name}.py").write_text("SAID = 1")
+    missing = KeptByteCode(tmp_path / "kept").lay(tmp_path / "lib", HERE)
+    subprocess.run(compile_argv(sys.executable, HERE, str(tmp_path / "lib")), check=True)
+    assert {code.name.partition(".")[0] for code in missing} == {"module", "testing"}
+    assert set(tmp_path.rglob("*.pyc")) == set(missing)
+    assert f"-x '{LEFT_OUT}'" in image_file("install.sh").read_text()
 
 
 LOCK = (

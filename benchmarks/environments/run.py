@@ -8,8 +8,9 @@ FILE of --pulls holds one known pull request a line (instance_id, repo, created_
 of --mirrors holds owner+name/repo. --folder is for caches. --rows gets a JSON line for each candidate and way, and what
 is in it already is not measured again: start the same command again after an interruption. `ours`, `baselines` and
 `ladder` say what the ways are. --ways times measures them; --ways yield tells how many candidates show their fix, in as
-little time as can be: next, P by uv, then the ladder. Both can run at once, one of them with --last, and need not cover
-the same candidates. --until HH:MM (UTC) begins nothing after that time.
+little time as can be: next, P by uv, then the ladder. --ways next is the first of these alone, for the disk that many
+candidates take. They can run at once, one of them with --last, and need not cover the same candidates. --until HH:MM
+(UTC) begins nothing after that time.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> int:
     options.add_argument("--rows", type=Path, required=True)
     options.add_argument("--seed", default="2026")
     options.add_argument("-n", type=int, default=66, help="candidates")
-    options.add_argument("--ways", choices=("times", "yield"), default="times")
+    options.add_argument("--ways", choices=("times", "yield", "next"), default="times")
     options.add_argument("--skip", type=int, default=0, metavar="N", help="the first N candidates come last")
     options.add_argument("--last", action="store_true", help="the last candidates first")
     options.add_argument("--until", default="", metavar="HH:MM")
@@ -75,9 +76,9 @@ def main() -> int:
         Group("A", lambda subject: baselines.pip(folder, subject, "A")),
         Group("docker reused", lambda subject: ours.docker(folder, subject)),
     ]
-    passes = [timed] if args.ways == "times" else [[next_, by_uv], [rungs]]
+    passes = {"times": [timed], "yield": [[next_, by_uv], [rungs]], "next": [[next_]]}
     try:
-        for groups in passes:
+        for groups in passes[args.ways]:
             _measure(rows, subjects[::-1] if args.last else subjects, groups, args.until)
     finally:
         if args.ways == "times":  # the other run has none that is worth keeping, and must not take this one's

@@ -3,12 +3,14 @@
 FOLDER/VERSION/HEX.pyc    HEX over the source's content, its time, which byte code repeats, and its path below lib,
                           which byte code names
 
-Environments hold it by hard links. What a build left as byte code is removed first: it may be of another source.
+Environments hold it by hard links. What a build left as byte code is removed first: it may be of another source. The
+tests that packages bring along get none: a sixth of all byte code, and hardly anything imports them.
 """
 
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 
 _PARTS = "__pycache__"
 _BESIDE = "2.7"  # puts byte code beside its source
+LEFT_OUT = r"/site-packages/(.*/)?tests?/"  # in the words of `compileall -x`; images/install.sh has it, too
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class KeptByteCode:
         once compiled, and where that is kept."""
         missing: dict[Path, Path] = {}
         for source in list(_sources(lib, version)):
+            if re.search(LEFT_OUT, f"/{source.relative_to(lib)}"):
+                continue
             code = _code_of(source, version)
             kept = self.folder / version / f"{_key(source, lib)}.pyc"
             if not code.parent.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
+from swefactory.sandboxes.kept_bytecode import LEFT_OUT
 
 _FILES = ("python", "describe.py", "sitecustomize.py", "finish.sh")
 
@@ -37,7 +38,7 @@ def write_description(folder: Path, program: str) -> None:
 
 
 def compile_argv(program: str, version: str, folder: str) -> list[str]:
-    """Compiles everything below `folder`, with no site module and so no .pth file in effect."""
-    if is_described(version):
-        return [program, "-E", "-s", "-S", "-m", "compileall", "-q", folder]
-    return [program, "-I", "-S", "-m", "compileall", "-q", "-j", "2", folder]
+    """Compiles what is below `folder`, with no site module and so no .pth file in effect."""
+    alone = ("-E", "-s", "-S") if is_described(version) else ("-I", "-S")
+    at_once = () if is_described(version) else ("-j", "2")
+    return [program, *alone, "-m", "compileall", "-q", "-x", LEFT_OUT, *at_once, folder]
