@@ -62,6 +62,16 @@ def contents(engine: Engine, *, after_deaths: bool = False) -> dict[str, list[st
     return {name: sorted(repr(comparable(rows, name, row)) for row in found) for name, found in rows.items()}
 
 
+def differences(found: dict[str, list[str]], wanted: dict[str, list[str]]) -> list[str]:
+    """The rows that only one of two `contents` has, of every table at once: what made them took an hour."""
+    told = []
+    for table, rows in wanted.items():
+        more, missing = Counter(found[table]) - Counter(rows), Counter(rows) - Counter(found[table])
+        told += [f"{table}, not wanted: {row}" for row in more.elements()]
+        told += [f"{table}, missing: {row}" for row in missing.elements()]
+    return told
+
+
 def _evidence(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without void runs; those that are left are numbered anew for each owner and state."""
     found, counts = [], Counter[object]()
@@ -74,12 +84,17 @@ def _evidence(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _leave_chance_aside(rows: dict[str, list[dict[str, Any]]]) -> None:
-    """Of a validation in which tests were unstable, everything but its verdict: in which runs they fail is chance."""
+    """Of a validation in which tests were unstable, everything but its verdict: in which runs they fail is chance, and
+    so is how many of them the instance's sentence counts."""
     unstable = {row["id"] for row in rows["validation"] if row["certificate"].get("unstable")}
     runs = {row["id"] for row in rows["test_run"] if row["validation_id"] in unstable}
     rows["test_outcome"] = [row for row in rows["test_outcome"] if row["test_run_id"] not in runs]
     for name in ("test_run", "test_verdict"):
         rows[name] = [row for row in rows[name] if row["validation_id"] not in unstable]
+    instances = {row["task_instance_id"] for row in rows["validation"] if row["id"] in unstable}
+    rows["task_instance"] = [
+        {**row, "reject_detail": ""} if row["id"] in instances else row for row in rows["task_instance"]
+    ]
     for row in rows["validation"]:
         kept = {} if row["id"] in unstable else row["certificate"]
         row["certificate"] = {k: v for k, v in kept.items() if k != "n_void"}

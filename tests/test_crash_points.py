@@ -21,7 +21,7 @@ from db import jobs
 from db.enums import JobState, StageName
 from swefactory.pipeline import STEPS
 from swefactory.sandbox_protocols import SandboxBackend
-from tests.catalog_rows import contents
+from tests.catalog_rows import contents, differences
 from tests.catalogs import BOTH, add_jobs, catalog_url, upgraded
 from tests.tally_history import VALIDATED, make_history
 from tests.test_embedded_equals_cluster import queue_history
@@ -115,8 +115,7 @@ def test_death_at_a_step_of_a_real_stage_leaves_the_catalog_of_a_run_without_any
     history, calm = real
     (tmp_path / "dying").mkdir()
     found = real_run(tmp_path / "dying", catalog_url(kind, request), history, dies=True)
-    for table, rows in calm.items():
-        assert found[table] == rows, "\n".join([table, *sorted(set(found[table]) ^ set(rows))])
+    assert differences(found, calm) == []
 
 
 def real_run(folder: Path, url: str, history: Path, *, dies: bool) -> Contents:

@@ -30,7 +30,7 @@ from db.enums import JobState, StageName
 from swefactory.config import Settings
 from swefactory.demo.history import build_history
 from swefactory.pipeline import run_embedded
-from tests.catalog_rows import contents
+from tests.catalog_rows import contents, differences
 from tests.catalogs import BOTH, upgraded
 from tests.chaos import witness
 from tests.chaos.disorder import Disorder, schedule
@@ -161,8 +161,7 @@ def test_whatever_dies_the_catalog_ends_as_if_nothing_had(kind: str, tmp_path: P
         report(kind, engine, disorder, time.monotonic() - begun)
         check(disorder, settings, engine)
         found = contents(engine, after_deaths=True)
-    for table, rows in work.calm.items():
-        assert found[table] == rows, "\n".join([table, *sorted(set(found[table]) ^ set(rows))])
+    assert differences(found, work.calm) == []
 
 
 def disturbed(engine: Engine, disorder: Disorder, todo: list[Addition]) -> list[Addition]:

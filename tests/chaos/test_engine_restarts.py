@@ -25,7 +25,7 @@ from swefactory.pipeline import run_embedded
 from swefactory.sandboxes.bootstrap import bootstrap_images
 from swefactory.sandboxes.docker import DockerBackend
 from tests import second_host
-from tests.catalog_rows import contents
+from tests.catalog_rows import contents, differences
 from tests.catalogs import let_time_pass, upgraded
 from tests.chaos import witness
 from tests.chaos.workers import EMBEDDED, ROOT, Workers
@@ -93,8 +93,7 @@ def test_an_engine_that_dies_costs_tries_and_no_result(hosts: Hosts, tmp_path: P
         assert witness.broken(witness.seen(shaken)) == []
         found = contents(shaken, after_deaths=True)
         run_embedded(Settings(home=tmp_path / "shaken", **hosts.second), shaken)  # sweeps what nobody came to remove
-    for table, rows in wanted.items():
-        assert found[table] == rows, "\n".join([table, *sorted(set(found[table]) ^ set(rows))])
+    assert differences(found, wanted) == []
     assert hosts.client.containers.list(all=True) == []
     assert hosts.client.volumes.list() == []
     assert {network.name for network in hosts.client.networks.list()} <= {"none", "host"}
