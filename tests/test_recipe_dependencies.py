@@ -64,11 +64,11 @@ def test_what_tests_ask_for_by_name_is_kept(tmp_path: Path) -> None:
     "test", ["import mypy.api", "    from mypy import api", 'run(["mypy", "x.py"])', "'mypy x.py'"]
 )
 def test_a_type_checker_and_its_stubs_are_kept_where_a_test_runs_one(tmp_path: Path, test: str) -> None:
-    text = HEAD + '[project.optional-dependencies]\ntests = ["pytest", "mypy", "types-mock"]\n'
+    text = HEAD + '[project.optional-dependencies]\ntests = ["pytest", "mypy", "trio-typing", "types-mock"]\n'
     silent = {"pyproject.toml": text, "tests/test_a.py": "# mypy is wrong here\n", "lint.py": "import mypy\n"}
     assert requirements(tmp_path / "a", silent) == ("pytest",)
     spoken = {"pyproject.toml": text, "tests/test_a.py": f"import os\n{test}\n"}
-    assert requirements(tmp_path / "b", spoken) == ("mypy", "pytest", "types-mock")
+    assert requirements(tmp_path / "b", spoken) == ("mypy", "pytest", "trio-typing", "types-mock")
 
 
 def test_what_the_project_itself_runs_with_is_kept_though_it_be_a_type_checker(tmp_path: Path) -> None:

@@ -44,18 +44,19 @@ _DEV_FILES = (
 _TOOLS = re.compile(
     r"^(tox(-.*)?|nox|pre-commit|twine|codecov|coveralls|bump2version|bumpversion|bumpver|towncrier|check-manifest"
     r"|flake8(-.*)?|pep8-naming|isort|black|ruff|autopep8|yapf|pyupgrade|doc8|zest-releaser|check-wheel-contents"
-    r"|python-semantic-release|commitizen|gitlint|codespell|interrogate|prospector|vulture|bandit|safety|pip-tools)$"
+    r"|python-semantic-release|commitizen|gitlint|codespell|interrogate|prospector|vulture|bandit|safety|pip-tools"
+    r"|autoflake|seed-isort-config)$"
 )
 # Documentation tools: kept where tests ask for them, dropped from development lists.
 _DOCS = re.compile(
     r"^(sphinx(-.*|contrib-.*)?|sphinxcontrib-.*|furo|pallets-sphinx-themes|mkdocs(-.*)?|myst-parser|.*-theme|alabaster"
-    r"|docutils|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
+    r"|docutils|mkautodoc|jupyter|notebook|ipython|build|wheel|ipdb|gitpython)$"
 )
-# Type checkers, and stubs that only those read: mypy was 7 of the 25 MB a candidate of 62 real ones. Dropped from the
-# tests' own lists, too, unless a test runs one.
-_CHECKERS = re.compile(r"^(mypy|pyright|pytype|pylint(-.*)?|types-.*|.*-stubs)$")
+# Type checkers, what brings one along, and stubs that only those read: mypy was 7 of the 25 MB a candidate of 62 real
+# ones. Dropped from the tests' own lists, too, unless a test runs one.
+_CHECKERS = re.compile(r"^(mypy|pyright|pytype|pylint(-.*)?|trio-typing|types-.*|.*-stubs)$")
 _RUNS_CHECKER = re.compile(
-    r"""["'](mypy|pyright|pytype|pylint)\b|^\s*(import|from) (mypy|pytype|pylint)\b""", re.MULTILINE
+    r"""["'](mypy|pyright|pytype|pylint)\b|^\s*(import|from) (mypy|pytype|pylint|trio_typing)\b""", re.MULTILINE
 )
 _BUILD_TOOLS = ("pip", "setuptools", "wheel")
 _SETUP_KEYS = {"dependencies": "install_requires", "requires": "setup_requires"}
