@@ -15,10 +15,11 @@ from swefactory.errors import Rejected
 from swefactory.image_files import image_file
 from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, UvRun
 from swefactory.sandboxes.build_tries import BuildTry
+from swefactory.sandboxes.interpreters import find_interpreters
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import LEFT_OUT, KeptByteCode
 from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
-from swefactory.sandboxes.python27 import compile_argv
+from swefactory.sandboxes.python27 import check_argv, compile_argv
 from swefactory.sandboxes.wheel_filling import fill
 
 HERE = ".".join(map(str, sys.version_info[:2]))
@@ -93,6 +94,19 @@ def test_what_is_compiled_is_what_is_laid_and_the_tests_of_packages_are_left_out
     assert {code.name.partition(".")[0] for code in missing} == {"module", "testing"}
     assert set(tmp_path.rglob("*.pyc")) == set(missing)
     assert f"-x '{LEFT_OUT}'" in image_file("install.sh").read_text()
+
+
+def test_byte_code_that_is_not_whole_is_noticed_by_every_interpreter(tmp_path: Path) -> None:
+    for version, found in find_interpreters(()).items():
+        (folder := tmp_path / version).mkdir()
+        (folder / "module.py").write_text("SAID = 'a sentence that is long enough to be cut'\n" * 100)
+        program = str(found.path)
+        subprocess.run(compile_argv(program, version, str(folder)), check=True)
+        (code,) = folder.rglob("*.pyc")
+        check = check_argv(program, version, str(folder))
+        assert subprocess.run(check, check=False).returncode == 0, version
+        code.write_bytes(code.read_bytes()[:-30])
+        assert subprocess.run(check, check=False, capture_output=True).returncode == 1, version
 
 
 LOCK = (

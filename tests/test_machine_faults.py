@@ -44,6 +44,9 @@ PATCH = "--- a/one\n+++ b/one\n@@ -1 +1 @@\n-1\n+2\n"
         (replace(FULL, exit_code=0), ""),
         (CommandResult(1, b"x86_64-linux-gnu-gcc: fatal error: Killed signal terminated program cc1", 0.1),
          "x86_64-linux-gnu-gcc: fatal error: Killed signal terminated program cc1"),
+        (CommandResult(1, b"FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']", 0.1),
+         "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']"),
+        (CommandResult(1, b"E   EOFError: marshal data too short", 0.1), "E   EOFError: marshal data too short"),
         (CommandResult(128, b"error: index-pack died of signal 9", 0.1), "error: index-pack died of signal 9"),
     ],
 )  # fmt: skip

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from db.enums import RejectReason
-from swefactory.errors import Rejected, SandboxUnavailable
+from swefactory.errors import InfrastructureError, Rejected, SandboxUnavailable
 from swefactory.sandbox_protocols import PYTHON, EnvironmentSpec, SandboxSpec
+from swefactory.sandboxes import watchdogs
 from swefactory.sandboxes.namespace import NamespaceBackend
 from swefactory.sandboxes.seccomp import filter_program
 from tests.sandbox_contract import LOCK, SandboxContract, locked_environment, spec_of
@@ -74,6 +75,34 @@ def test_nothing_is_left_of_closed_sandboxes(backend: NamespaceBackend, cache: P
     assert [path.name for path in (cache / "uv" / ".parts").glob("*")] == []
     groups = [path for path in Path("/sys/fs/cgroup").glob("**/swefactory/contract.*") if path.is_dir()]
     assert groups == []
+
+
+def test_what_a_command_says_while_the_disk_is_full_is_no_answer(
+    backend: NamespaceBackend, environment: EnvironmentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout := tmp_path / "checkout").mkdir()
+    with backend.open(SandboxSpec(environment, checkout)) as sandbox:
+        asked = ["/bin/sh", "-c", "sleep 0.5; echo said; sleep 1; rm full; sleep 1"]
+
+        def look(disk: watchdogs.FullDisk) -> None:
+            disk.was_seen |= (disk.folder / "testbed" / "full").exists()
+
+        sandbox.write("/testbed/full", b"")
+        monkeypatch.setattr(watchdogs.FullDisk, "look", look)
+        with pytest.raises(InfrastructureError, match="was full while a sandbox's command ran"):
+            sandbox.run(asked, timeout_s=30)  # full at first only
+        assert sandbox.run(["true"], timeout_s=30).exit_code == 0
+
+
+def test_a_disk_is_full_when_nothing_is_left_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = watchdogs.FullDisk(tmp_path)
+    disk.look()
+    assert not disk.was_seen
+    monkeypatch.setattr(watchdogs, "_ROOM_BYTES", os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize + 1)
+    disk.look()
+    monkeypatch.undo()
+    disk.look()
+    assert disk.was_seen, "it is remembered"
 
 
 def test_without_bubblewrap_it_refuses_and_says_what_to_install(

@@ -21,7 +21,7 @@ from swefactory.sandboxes.commands import Stop, run_command
 from swefactory.sandboxes.files_inside import last_line
 from swefactory.sandboxes.isolation import Isolated, Owner, write_plan
 from swefactory.sandboxes.user_network import user_network
-from swefactory.sandboxes.watchdogs import disk_watch, memory_watch
+from swefactory.sandboxes.watchdogs import FullDisk, disk_watch, memory_watch
 
 _END_TIMEOUT_S = 15
 
@@ -30,9 +30,10 @@ def run_isolated(
     folder: Path, command: Isolated, who: Owner, *, timeout_s: float, watched: Sequence[Path], stdin: bytes = b""
 ) -> CommandResult:
     """Runs `command`, its plan kept in `folder`, which it must not see; `watched` is what its disk limit counts.
-    Raises InfrastructureError when the sandbox, not the command, fails."""
+    Raises InfrastructureError when the sandbox, not the command, fails, and when the disk was full meanwhile: programs
+    stumble over that in their own words, or go on with half a file."""
     n_kills = command.group.n_oom_kills() if command.group else 0
-    plan = folder / f"run-{secrets.token_hex(4)}.json"
+    plan, disk = folder / f"run-{secrets.token_hex(4)}.json", FullDisk(folder)
     with user_network(command.network in ("user", "closed")) as network, _Init() as init:
         gate = None if network is None else network.gate_fd
         argv = write_plan(plan, command, who, status=init.status_fd, gate=gate)
@@ -52,11 +53,14 @@ def run_isolated(
                 pass_fds=(init.status_fd,) if gate is None else (init.status_fd, gate),
                 on_start=started,
                 kill=init.kill,
-                watch=_watch(command, watched, init),
+                watch=_watch(command, watched, init, disk),
             )
         finally:
             init.end()
             plan.unlink(missing_ok=True)
+            disk.look()
+    if disk.was_seen:
+        raise InfrastructureError(f"the disk of {folder} was full while a sandbox's command ran; make room there")
     if init.exit_code is None and not (result.timed_out or init.is_killed or _oom(command, n_kills)):
         raise InfrastructureError(f"a sandbox's command did not start ({folder.name}): {last_line(result)}")
     return replace(result, out_of_memory=result.out_of_memory or _oom(command, n_kills))
@@ -66,11 +70,16 @@ def _oom(command: Isolated, n_before: int) -> bool:
     return command.group is not None and command.group.n_oom_kills() > n_before
 
 
-def _watch(command: Isolated, watched: Sequence[Path], init: "_Init") -> Callable[[], Stop | None]:
+def _watch(command: Isolated, watched: Sequence[Path], init: "_Init", disk: FullDisk) -> Callable[[], Stop | None]:
     watches = [disk_watch(watched, lambda: init.pid, command.limits)]
     if command.group is None or not command.group.has_memory:
         watches.append(memory_watch(lambda: init.pid, command.limits))
-    return lambda: next((stop for watch in watches if (stop := watch())), None)
+
+    def watch() -> Stop | None:
+        disk.look()
+        return next((stop for each in watches if (stop := each())), None)
+
+    return watch
 
 
 class _Init:

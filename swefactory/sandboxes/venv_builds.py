@@ -21,7 +21,7 @@ from swefactory.sandboxes.isolated_commands import run_isolated
 from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
 from swefactory.sandboxes.kept_bytecode import KeptByteCode
 from swefactory.sandboxes.kept_wheels import needed
-from swefactory.sandboxes.python27 import compile_argv, is_described, write_description
+from swefactory.sandboxes.python27 import check_argv, compile_argv, is_described, write_description
 from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 _STORE = "/opt/store"
@@ -128,7 +128,11 @@ class VenvBuild:
         kept = KeptByteCode(self.store / ".bytecode")
         if missing := kept.lay(env / "lib", self.interpreter.version):
             self.who.give(env)
-            self._run(offline, compile_argv(program, self.interpreter.version, f"{ENVIRONMENT_DIR}/lib"))
+            lib = f"{ENVIRONMENT_DIR}/lib"
+            self._run(offline, compile_argv(program, self.interpreter.version, lib))
+            checked = self._run(offline, check_argv(program, self.interpreter.version, lib))
+            if checked.exit_code != 0:
+                raise InfrastructureError(f"environment {self.spec.digest}: byte code is not whole: {text_of(checked)}")
             kept.keep(missing)
 
     @property

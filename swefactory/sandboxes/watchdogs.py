@@ -7,12 +7,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from swefactory.sandbox_protocols import Limits
 from swefactory.sandboxes.commands import Stop
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_ROOM_BYTES = 2**20  # with less, what is written fails, or soon will
 _SHARE = 10  # at most one part in ten of the time goes into measuring
 
 
@@ -49,6 +51,19 @@ def memory_watch(pid: Callable[[], int | None], limits: Limits) -> Callable[[], 
         return Stop(note, out_of_memory=True)
 
     return watch
+
+
+@dataclass
+class FullDisk:
+    """Whether the file system of `folder` was full at any of the moments at which it was looked at."""
+
+    folder: Path
+    was_seen: bool = False
+
+    def look(self) -> None:
+        """Now."""
+        status = os.statvfs(self.folder)
+        self.was_seen |= status.f_bavail * status.f_frsize < _ROOM_BYTES
 
 
 def disk_usage(folder: Path) -> int:
