@@ -21,6 +21,7 @@ from swefactory.sandbox_protocols import PYTHON, EnvironmentSpec, SandboxSpec
 from swefactory.sandboxes import watchdogs
 from swefactory.sandboxes.namespace import NamespaceBackend
 from swefactory.sandboxes.seccomp import filter_program
+from swefactory.sandboxes.strays import strays
 from tests.sandbox_contract import LOCK, SandboxContract, locked_environment, spec_of
 
 
@@ -188,6 +189,30 @@ def test_a_killed_owner_takes_its_commands_along_and_a_sweep_clears_the_rest(
     assert _eventually(lambda: not _running(mark))
     assert backend.sweep(lambda label: label != "903.1") == 1
     assert list((cache / "sandboxes").glob("903.1~*")) == []
+
+
+def test_what_a_bubblewrap_killed_at_its_start_leaves_is_ended_by_a_sweep(
+    backend: NamespaceBackend, cache: Path
+) -> None:
+    gate, opened = os.pipe()  # it waits at this gate where it may be killed at any time
+    (cache / "sandboxes").mkdir(exist_ok=True)
+    with (cache / "sandboxes" / "held").open("wb") as held, open(os.devnull, "wb") as info:
+        starter = subprocess.Popen(
+            ["bwrap", "--unshare-user", "--unshare-pid", "--die-with-parent", "--userns-block-fd", str(gate),
+             "--info-fd", str(info.fileno()), "--ro-bind", "/", "/", "true"],
+            pass_fds=[gate, held.fileno(), info.fileno()], start_new_session=True,
+        )  # fmt: skip
+    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children")
+    assert _eventually(lambda: children.read_text() != "")
+    assert list(strays(cache)) == [], "it still has its starter"
+    starter.kill()
+    starter.wait()
+    assert len(list(strays(cache))) == 1
+    assert len(list(strays(cache / "environments"))) == 0
+    backend.sweep(lambda _: True)
+    assert _eventually(lambda: list(strays(cache)) == [])
+    os.close(gate)
+    os.close(opened)
 
 
 def _running(mark: str) -> list[str]:

@@ -41,6 +41,7 @@ from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.namespace_sandbox import NamespaceSandbox
 from swefactory.sandboxes.resolution import Resolutions
 from swefactory.sandboxes.shell_guards import ShellGuard
+from swefactory.sandboxes.strays import end_strays
 from swefactory.sandboxes.system_packages import require_packages
 from swefactory.sandboxes.user_network import none_because, write_resolver
 from swefactory.sandboxes.venv_store import VenvStore
@@ -179,6 +180,7 @@ class NamespaceBackend:
             if not live(label) if label else not _is_held(folder):
                 _remove(folder, find_group(folder.name))
                 n_removed += 1
+        end_strays(self._cache)
         self._venvs.sweep()
         self._kept.sweep()
         self._resolutions.sweep()

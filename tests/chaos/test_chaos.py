@@ -30,6 +30,7 @@ from db.enums import JobState, StageName
 from swefactory.config import Settings
 from swefactory.demo.history import build_history
 from swefactory.pipeline import run_embedded
+from swefactory.sandboxes.strays import strays
 from tests.catalog_rows import contents, differences
 from tests.catalogs import BOTH, upgraded
 from tests.chaos import witness
@@ -269,6 +270,7 @@ def check(disorder: Disorder, settings: Settings, engine: Engine) -> None:
 def left_after_a_sweep(disorder: Disorder, settings: Settings, engine: Engine) -> list[Path]:
     run_embedded(settings, engine, stages=[StageName.CRAWL])
     left = left_behind(settings.home, Path(disorder.workers.environment["TMPDIR"]))
+    left += [Path("/proc") for _ in strays(settings.cache_dir)]
     # multiprocessing makes each Celery worker an empty folder, before any code of ours could say where.
     return [path for path in left if not (path.name.startswith("pymp-") and not list(path.iterdir()))]
 
