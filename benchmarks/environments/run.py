@@ -10,7 +10,7 @@ is in it already is not measured again: start the same command again after an in
 `ladder` say what the ways are. --ways times measures them; --ways yield tells how many candidates show their fix, in as
 little time as can be: next, P by uv, then the ladder. --ways next is the first of these alone, for the disk that many
 candidates take. They can run at once, one of them with --last, and need not cover the same candidates. --until HH:MM
-(UTC) begins nothing after that time.
+(UTC) begins nothing after that time. --without P leaves out a slow way that no aim asks for.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> int:
     options.add_argument("--skip", type=int, default=0, metavar="N", help="the first N candidates come last")
     options.add_argument("--last", action="store_true", help="the last candidates first")
     options.add_argument("--until", default="", metavar="HH:MM")
+    options.add_argument("--without", choices=("P", "A", "docker reused"), nargs="*", default=[])
     args = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     INSIDE.join()
@@ -76,6 +77,7 @@ def main() -> int:
         Group("A", lambda subject: baselines.pip(folder, subject, "A")),
         Group("docker reused", lambda subject: ours.docker(folder, subject)),
     ]
+    timed = [group for group in timed if group.last not in args.without]
     passes = {"times": [timed], "yield": [[next_, by_uv], [rungs]], "next": [[next_]]}
     try:
         for groups in passes[args.ways]:
