@@ -3,6 +3,7 @@
 Used by a running command's loop: disk always (no quota can be counted on), memory where no control group was had.
 """
 
+import contextlib
 import os
 import stat
 import time
@@ -61,9 +62,10 @@ class FullDisk:
     was_seen: bool = False
 
     def look(self) -> None:
-        """Now."""
-        status = os.statvfs(self.folder)
-        self.was_seen |= status.f_bavail * status.f_frsize < _ROOM_BYTES
+        """Now. A folder that is gone, with a sandbox that others have swept, tells nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            status = os.statvfs(self.folder)
+            self.was_seen |= status.f_bavail * status.f_frsize < _ROOM_BYTES
 
 
 def disk_usage(folder: Path) -> int:
