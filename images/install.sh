@@ -37,7 +37,8 @@ set -- /lock/wheels/*.whl
 [ ! -f "$1" ] || install_packages --no-build --offline "$@"
 [ ! -d /lock/uv27 ] || as_user sh /lock/uv27/finish.sh "$python" /opt/env
 if [ -d /lock/uv27 ]; then options='-E -s -S -m compileall -q'; else options='-I -S -m compileall -q -j 2'; fi
-# shellcheck disable=SC2086 # the tests that packages bring along are left out: see kept_bytecode.py
+# The tests that packages bring along are left out: see kept_bytecode.py.
+# shellcheck disable=SC2086
 as_user env -i PATH=/usr/bin:/bin "$python" $options -x '/site-packages/(.*/)?tests?/' /opt/env/lib >/dev/null 2>&1 || true
 chown -h -R 0:0 /opt/env
 find /opt/env \( -perm /6000 -o -perm /022 \) ! -type l -exec chmod a-s,go-w {} +
