@@ -34,8 +34,9 @@ def end_strays(cache: Path) -> int:
     """Ends them; how many there were."""
     n_ended = 0
     for process in strays(cache):
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        n_ended += 1
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            n_ended += 1
     return n_ended
 
 
