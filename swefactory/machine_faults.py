@@ -10,7 +10,7 @@ import subprocess
 from swefactory.sandbox_protocols import CommandResult
 
 # The last two are Python's on a full disk: it tries its folders one after the other, and it writes half of a module's
-# byte code without a word (until 3.12.7 and 3.13.0), which the next import finds.
+# byte code without a word (seen with 3.8, 3.12.1 and 3.13.0), which the next import finds.
 _WORDS = re.compile(
     r"no space left on device|disk quota exceeded|signal: 9 \(SIGKILL\)|died of signal 9|"
     r"killed signal terminated program|no usable temporary directory found|marshal data too short",

@@ -17,9 +17,8 @@ from swefactory.sandbox_protocols import CommandResult, EnvironmentSpec, UvRun
 from swefactory.sandboxes.build_tries import BuildTry
 from swefactory.sandboxes.interpreters import find_interpreters
 from swefactory.sandboxes.kept_answers import KeptAnswers
-from swefactory.sandboxes.kept_bytecode import LEFT_OUT, KeptByteCode
+from swefactory.sandboxes.kept_bytecode import LEFT_OUT, KeptByteCode, check_argv, compile_argv
 from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
-from swefactory.sandboxes.python27 import check_argv, compile_argv
 from swefactory.sandboxes.wheel_filling import fill
 
 HERE = ".".join(map(str, sys.version_info[:2]))

@@ -16,9 +16,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from swefactory.sandboxes.python27 import is_described
+
 _PARTS = "__pycache__"
 _BESIDE = "2.7"  # puts byte code beside its source
 LEFT_OUT = r"/site-packages/(.*/)?tests?/"  # in the words of `compileall -x`; images/install.sh has it, too
+_CHECK = """
+import marshal, os, sys
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        if name.endswith(".pyc"):
+            with open(os.path.join(folder, name), "rb") as file:
+                marshal.loads(file.read()[int(sys.argv[2]):])
+"""
 
 
 @dataclass(frozen=True)
@@ -88,3 +98,19 @@ def _code_of(source: Path, version: str) -> Path:
 def _key(source: Path, lib: Path) -> str:
     about = f"{source.relative_to(lib)}\0{int(source.stat().st_mtime)}\0"
     return hashlib.sha256(os.fsencode(about) + source.read_bytes()).hexdigest()
+
+
+def compile_argv(program: str, version: str, folder: str) -> list[str]:
+    """Compiles what is below `folder`, with no site module and so no .pth file in effect."""
+    at_once = () if is_described(version) else ("-j", "2")
+    return [program, *_alone(version), "-m", "compileall", "-q", "-x", LEFT_OUT, *at_once, folder]
+
+
+def check_argv(program: str, version: str, folder: str) -> list[str]:
+    """Fails where byte code below `folder` is not whole: on a full disk compileall writes half of it and is content."""
+    header_bytes = {"2.7": "8", "3.6": "12"}.get(version, "16")
+    return [program, *_alone(version), "-c", _CHECK, folder, header_bytes]
+
+
+def _alone(version: str) -> tuple[str, ...]:
+    return ("-E", "-s", "-S") if is_described(version) else ("-I", "-S")

@@ -9,7 +9,6 @@ from pathlib import Path
 from db.enums import RejectReason
 from swefactory.errors import Rejected
 from swefactory.image_files import image_file
-from swefactory.sandboxes.kept_bytecode import LEFT_OUT
 
 _FILES = ("python", "describe.py", "sitecustomize.py", "finish.sh")
 
@@ -35,29 +34,3 @@ def write_description(folder: Path, program: str) -> None:
         text = image_file(f"python27/{name}").read_text().replace("@PROGRAM@", program)
         (folder / name).write_text(text)
         (folder / name).chmod(0o755 if name == "python" else 0o644)
-
-
-def compile_argv(program: str, version: str, folder: str) -> list[str]:
-    """Compiles what is below `folder`, with no site module and so no .pth file in effect."""
-    at_once = () if is_described(version) else ("-j", "2")
-    return [program, *_alone(version), "-m", "compileall", "-q", "-x", LEFT_OUT, *at_once, folder]
-
-
-_CHECK = """
-import marshal, os, sys
-for folder, _, names in os.walk(sys.argv[1]):
-    for name in names:
-        if name.endswith(".pyc"):
-            with open(os.path.join(folder, name), "rb") as file:
-                marshal.loads(file.read()[int(sys.argv[2]):])
-"""
-
-
-def check_argv(program: str, version: str, folder: str) -> list[str]:
-    """Fails where byte code below `folder` is not whole: on a full disk compileall writes half of it and is content."""
-    header_bytes = {"2.7": "8", "3.6": "12"}.get(version, "16")
-    return [program, *_alone(version), "-c", _CHECK, folder, header_bytes]
-
-
-def _alone(version: str) -> tuple[str, ...]:
-    return ("-E", "-s", "-S") if is_described(version) else ("-I", "-S")

@@ -19,9 +19,9 @@ from swefactory.sandboxes.index_settings import network_settings
 from swefactory.sandboxes.interpreters import Interpreter
 from swefactory.sandboxes.isolated_commands import run_isolated
 from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
-from swefactory.sandboxes.kept_bytecode import KeptByteCode
+from swefactory.sandboxes.kept_bytecode import KeptByteCode, check_argv, compile_argv
 from swefactory.sandboxes.kept_wheels import needed
-from swefactory.sandboxes.python27 import check_argv, compile_argv, is_described, write_description
+from swefactory.sandboxes.python27 import is_described, write_description
 from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 _STORE = "/opt/store"
