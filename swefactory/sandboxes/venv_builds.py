@@ -4,6 +4,7 @@
 neither, with a network that does not lead to this machine (see user_network.py).
 """
 
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ _LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
 _LOCKED = ("--require-hashes", "--requirement", _LOCK)
 _GIB = 2**30
 _LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
+_SOME_TIME_S = 315_532_800  # 1980-01-01, the earliest that archives can name
 _PTH = "import site; site.addsitedir('/opt/project')\n"
 
 
@@ -104,9 +106,12 @@ class VenvBuild:
         return self._run(uv, [*venv, "--python", python, f"{inside}/env"])
 
     def _lead_to_project(self) -> None:
-        """Nothing but uv has run here yet, so nothing stands in the way of the file."""
-        lib = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}"
-        path = lib / "site-packages" / "_swefactory.pth"
+        """Nothing but uv has run here yet, so nothing stands in the way of the file. What uv wrote itself gets one
+        time for all environments: byte code repeats it, and could not be shared."""
+        packages = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}" / "site-packages"
+        for written in packages.glob("*.py"):
+            os.utime(written, (_SOME_TIME_S, _SOME_TIME_S))
+        path = packages / "_swefactory.pth"
         path.write_text(_PTH)
         open_to_all(path)
 
