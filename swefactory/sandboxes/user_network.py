@@ -25,7 +25,8 @@ from swefactory.errors import InfrastructureError
 
 PROGRAM = "slirp4netns"
 RESOLVER_ADDRESS = "10.0.2.3"  # where slirp4netns answers questions of names
-RESOLVER = f"nameserver {RESOLVER_ADDRESS}\n"
+# A question that gets lost is asked again after 2 s, not 5, which is longer than most builds take.
+RESOLVER = f"nameserver {RESOLVER_ADDRESS}\noptions timeout:2 attempts:5\n"
 _READY_TIMEOUT_S = 15
 # Of neighbours and clouds: tests have no business there, nor at this machine. What slirp4netns itself is at stays.
 _CLOSED = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
