@@ -3,6 +3,7 @@
 import marshal
 import os
 import py_compile
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from swefactory.sandboxes.interpreters import find_interpreters
 from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import LEFT_OUT, KeptByteCode, check_argv, compile_argv
 from swefactory.sandboxes.kept_wheels import KeptWheels, Pin, lock_of, needed, pins_of
+from swefactory.sandboxes.shared_files import SharedFiles
 from swefactory.sandboxes.wheel_filling import fill
 
 HERE = ".".join(map(str, sys.version_info[:2]))
@@ -49,6 +51,72 @@ def compiled(lib: Path, kept: KeptByteCode) -> tuple[Path, int]:
     kept.keep(missing)
     (code,) = (lib / "package" / "__pycache__").iterdir()
     return code, len(missing)
+
+
+def unpacked(store: Path, name: str, files: dict[str, str]) -> Path:
+    """A wheel as uv unpacks it; its files are an hour old."""
+    archive = store / "archive-v0" / name
+    for path, text in {f"{name}.dist-info/METADATA": f"Name: {name}", f"{name}.dist-info/WHEEL": "", **files}.items():
+        (archive / path).parent.mkdir(parents=True, exist_ok=True)
+        (archive / path).write_text(text)
+        os.utime(archive / path, (10**9, 10**9))
+    return archive
+
+
+def filled(lib: Path, *archives: Path) -> Path:
+    """An environment's lib, filled as uv does it."""
+    for archive in archives:
+        for path in archive.rglob("*"):
+            if path.is_file():
+                (lib / path.relative_to(archive)).parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, lib / path.relative_to(archive))
+    return lib
+
+
+def test_what_two_wheels_have_in_common_is_one_file_of_one_time_in_all_environments(tmp_path: Path) -> None:
+    shared = SharedFiles(tmp_path)
+    files = {"a/same.py": "SAID = 1", "a/__init__.py": "", "a/run": "#!/bin/sh"}
+    first = unpacked(tmp_path, "a-1", {**files, "a/other.py": "1"})
+    shared.share(one := filled(tmp_path / "one", first))
+    second = unpacked(tmp_path, "a-2", {**files, "a/other.py": "2", "b.py": "SAID = 1"})
+    (second / "a" / "run").write_text("#!/bin/sh")
+    (second / "a" / "run").chmod(0o755)
+    shared.share(two := filled(tmp_path / "two", second))
+    same = [place / "a" / "same.py" for place in (first, one, second, two)] + [second / "b.py", two / "b.py"]
+    assert len({path.stat().st_ino for path in same}) == 1
+    assert {path.stat().st_mtime for path in (*same, one / "a" / "__init__.py")} == {315532800.0}
+    assert [(two / "a" / name).read_text() for name in ("same.py", "other.py")] == ["SAID = 1", "2"]
+    assert not (two / "a" / "run").samefile(one / "a" / "run")  # one can be run, the other cannot
+    assert not (two / "a-2.dist-info" / "WHEEL").samefile(one / "a-1.dist-info" / "WHEEL")
+
+
+def test_a_file_that_another_environment_has_keeps_its_time_and_its_inode(tmp_path: Path) -> None:
+    shared = SharedFiles(tmp_path)
+    shared.share(filled(tmp_path / "one", unpacked(tmp_path, "a-1", {"same.py": "SAID = 1"})))
+    second = unpacked(tmp_path, "a-2", {"same.py": "SAID = 1"})
+    compiled_before = filled(tmp_path / "before", second)
+    shared.share(filled(tmp_path / "two", second))
+    assert (compiled_before / "same.py").stat().st_mtime == 10**9
+    assert (compiled_before / "same.py").samefile(tmp_path / "two" / "same.py")
+
+
+def test_wheels_that_no_environment_holds_go_and_what_others_share_stays(tmp_path: Path) -> None:
+    shared = SharedFiles(tmp_path)
+    files = {"same.py": "x" * 10_000, "other.py": "y" * 20_000}
+    first = unpacked(tmp_path, "a-1", files)
+    shared.share(filled(tmp_path / "one", first))
+    second = unpacked(tmp_path, "a-2", {**files, "other.py": "z" * 40_000})
+    shared.share(filled(tmp_path / "two", second))
+    assert shared.drop() == 0
+    own = [second / "other.py", *(second / "a-2.dist-info").iterdir()]
+    n_bytes = sum(path.stat().st_blocks * 512 for path in own)
+    shutil.rmtree(tmp_path / "two")
+    assert shared.drop() == n_bytes > 40_000
+    assert not second.exists()
+    assert (first / "same.py").samefile(tmp_path / "one" / "same.py")
+    shutil.rmtree(tmp_path / "one")
+    assert shared.drop() > 30_000
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
 
 
 def test_byte_code_is_shared_where_source_time_and_path_are_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 CACHE/environments/HEX/          one environment: env/ (a virtual environment) and environment.json, see venvs.py
 CACHE/sandboxes/LABEL~RANDOM/    one open sandbox: what is writable inside, and the plans of its commands
 CACHE/resolver/                  where locks are resolved, see resolution.py
+CACHE/uv/                        uv's cache, of both
 """
 
 import contextlib
@@ -82,7 +83,7 @@ class NamespaceBackend:
         others = (self._cache / "resolver",)
         self._kept = VenvStore(self._cache / "environments", store, others, KeptExtensions(self._cache))
         self._venvs = Venvs(self._cache, store, build_timeout_s)
-        self._resolutions = Resolutions(self._cache / "resolver")
+        self._resolutions = Resolutions(self._cache / "resolver", store)
         self._use_control_groups = use_control_groups
         self._lock = threading.Lock()
         self._interpreters: dict[str, Interpreter] | None = None

@@ -1,6 +1,6 @@
 """Runs uv's resolver where others' code may run. One property: that code never writes what a later resolution reads.
 
-    FOLDER/shared                uv's cache; only uv itself ever writes it
+    SHARED                       uv's cache; only uv itself ever writes it: here, and where it fills environments
     FOLDER/checked-VERSION       that this uv was seen to build nothing behind the bar
     FOLDER/.parts/RANDOM/work    cwd of one run: its input files, and the file it writes
     FOLDER/.parts/RANDOM/cache   the cache of one run that builds, thrown away with it
@@ -53,9 +53,11 @@ _PROBE = {
 
 @dataclass(frozen=True)
 class Resolutions:
-    """Runs of uv below `folder`. `builds` is what the bar is put before; a wrong name is noticed by the check."""
+    """Runs of uv below `folder`, with its cache at `shared`. `builds` is what the bar is put before; a wrong name is
+    noticed by the check."""
 
     folder: Path
+    shared: Path
     builds: str = BUILDS
 
     def run(
@@ -88,11 +90,11 @@ class Resolutions:
         self, argv: Sequence[str], files: Mapping[str, str], writes: str, interpreter: Interpreter, timeout_s: float
     ) -> UvRun:
         """With the shared cache and the index's credentials: none but uv runs."""
-        shared = self._shared()
+        (self.shared / self.builds).mkdir(parents=True, exist_ok=True)
         with self._part(files) as part, owner(BUILDER_UID) as who:
-            if shared.stat().st_uid != who.uid:
-                who.give(shared)
-            uv = _isolated(argv, part, shared, interpreter, with_secrets=True)
+            if self.shared.stat().st_uid != who.uid:
+                who.give(self.shared)
+            uv = _isolated(argv, part, self.shared, interpreter, with_secrets=True)
             result = _run(part, replace(uv, hidden=(f"{_CACHE}/{self.builds}",)), who, timeout_s)
             return UvRun(result, _written(part / "work" / writes), built=False)
 
@@ -103,7 +105,7 @@ class Resolutions:
         with self._part(files) as part, owner() as who:
             cache = part / "cache"
             cache.mkdir()
-            seeds = [str(seed) for name in _SEEDS for seed in self._shared().glob(name)]
+            seeds = [str(seed) for name in _SEEDS for seed in self.shared.glob(name)]
             if seeds:  # a file that another run replaces meanwhile is fetched again
                 copying = ["cp", "-a", "--reflink=auto", "--", *seeds, str(cache)]
                 subprocess.run(copying, capture_output=True, timeout=600, check=False)
@@ -130,11 +132,6 @@ class Resolutions:
         if is_barred(result):
             mark.touch()
         return mark.exists()
-
-    def _shared(self) -> Path:
-        shared = self.folder / "shared"
-        (shared / self.builds).mkdir(parents=True, exist_ok=True)
-        return shared
 
     @contextlib.contextmanager
     def _part(self, files: Mapping[str, str]) -> Iterator[Path]:

@@ -4,7 +4,6 @@
 neither, with a network that does not lead to this machine (see user_network.py).
 """
 
-import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
 from swefactory.sandboxes.kept_bytecode import KeptByteCode, check_argv, compile_argv
 from swefactory.sandboxes.kept_wheels import needed
 from swefactory.sandboxes.python27 import is_described, write_description
+from swefactory.sandboxes.shared_files import SharedFiles, set_time
 from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 _STORE = "/opt/store"
@@ -31,7 +31,6 @@ _LOCK, _CONSTRAINTS = "/opt/lock", "/opt/constraints"
 _LOCKED = ("--require-hashes", "--requirement", _LOCK)
 _GIB = 2**30
 _LIMITS = Limits(8 * _GIB, n_processes=1024, file_bytes=8 * _GIB, disk_bytes=20 * _GIB, output_bytes=2**20)
-_SOME_TIME_S = 315_532_800  # 1980-01-01, the earliest that archives can name
 _PTH = "import site; site.addsitedir('/opt/project')\n"
 
 
@@ -110,7 +109,7 @@ class VenvBuild:
         time for all environments: byte code repeats it, and could not be shared."""
         packages = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}" / "site-packages"
         for written in packages.glob("*.py"):
-            os.utime(written, (_SOME_TIME_S, _SOME_TIME_S))
+            set_time(written)
         path = packages / "_swefactory.pth"
         path.write_text(_PTH)
         open_to_all(path)
@@ -130,6 +129,7 @@ class VenvBuild:
             finished = self._run(offline, ["/bin/sh", f"{_UV27}/finish.sh", program, ENVIRONMENT_DIR])
             if finished.exit_code != 0:
                 raise failure(self.spec, finished)
+        SharedFiles(self.store).share(env / "lib")
         kept = KeptByteCode(self.store / ".bytecode")
         if missing := kept.lay(env / "lib", self.interpreter.version):
             self.who.give(env)

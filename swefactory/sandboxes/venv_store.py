@@ -22,6 +22,7 @@ from swefactory.sandboxes.kept_answers import KeptAnswers
 from swefactory.sandboxes.kept_bytecode import KeptByteCode
 from swefactory.sandboxes.kept_extensions import KeptExtensions
 from swefactory.sandboxes.kept_wheels import KeptWheels
+from swefactory.sandboxes.shared_files import SharedFiles
 from swefactory.sandboxes.use_locks import UseLocks
 
 
@@ -77,13 +78,7 @@ class VenvStore:
         """See EnvironmentStore. Unpacked packages that no environment holds, which uv fetches again, and built
         extension modules."""
         n_bytes = self.extensions.drop() + self.answers.drop() + KeptWheels(self.store / ".wheels").drop()
-        n_bytes += KeptByteCode(self.store / ".bytecode").drop()
-        for archive in self.store.glob("archive-v*/*"):
-            files: dict[tuple[int, int], int] = {}
-            if not _measure(archive, files):
-                shutil.rmtree(archive, ignore_errors=True)
-                n_bytes += sum(files.values())
-        return n_bytes
+        return n_bytes + KeptByteCode(self.store / ".bytecode").drop() + SharedFiles(self.store).drop()
 
     def sweep(self) -> None:
         """Removes what an eviction that was interrupted left."""

@@ -152,10 +152,9 @@ def test_what_a_build_does_to_its_cache_is_gone_with_it(namespace_backend: Any, 
     home = Settings(home=tmp_path / "home", sandbox="namespace")
     backend = make_sandboxes(home)
     resolve(wanting(backend, "hostile"), run_uv=backend.run_uv, timeout_s=300)
-    kept = home.cache_dir / "resolver"
-    assert list((kept / "shared").glob("*-v*"))
-    assert not [path for path in kept.rglob("*") if path.name == "poison"]
-    assert list((kept / ".parts").iterdir()) == []
+    assert list((home.cache_dir / "uv").glob("*-v*"))
+    assert not [path for path in home.cache_dir.rglob("*") if path.name == "poison"]
+    assert list((home.cache_dir / "resolver" / ".parts").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,7 @@ def test_a_uv_that_builds_elsewhere_is_noticed_and_shares_no_cache(
     version = wanting(namespace_backend).python_version
     interpreter = find_interpreters([])[version]
     for name, built in (("builds-of-another-uv", True), (BUILDS, False)):
-        run = Resolutions(tmp_path / name, name).run(
+        run = Resolutions(tmp_path / name, tmp_path / name / "uv", name).run(
             ["pip", "compile", "in", "--output-file", "out", "--no-header", "--no-annotate", "--quiet"],
             files={"in": "witness\n"}, writes="out", interpreter=interpreter, timeout_s=120,
         )  # fmt: skip

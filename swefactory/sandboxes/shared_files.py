@@ -1,0 +1,126 @@
+"""Files that wheels have in common. One property: what is equal in two of uv's unpacked wheels is one file on disk.
+
+    STORE/archive-v*/ID    an unpacked wheel, uv's; gone through when its folder's time is SAME_TIME_S
+    STORE/.content/HEX     a further name of each file in it, by content and mode
+
+Most files of a release are those of the one before. Environments are filled from these files by hard links, and so get
+the common one, whose time is one, too: byte code repeats the time of its source, and is shared then (kept_bytecode.py).
+A wheel's dist-info stays its own: by its names is told whether an environment holds the wheel.
+"""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SAME_TIME_S = 315_532_800  # 1980-01-01, the earliest that archives can name
+_BYTES_A_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """Those of uv's cache at `store`."""
+
+    store: Path
+
+    def share(self, lib: Path) -> None:
+        """Goes through the wheels that were unpacked since the last time, and through an environment's `lib` that was
+        filled from them and in which nothing is compiled yet."""
+        with self._alone():
+            replaced: dict[int, Path] = {}
+            for archive in self._archives():
+                if archive.stat().st_mtime != SAME_TIME_S:
+                    replaced |= self._share(archive)
+                    set_time(archive)
+            for path in _files(lib) if replaced else ():
+                if kept := replaced.get(path.stat().st_ino):
+                    self._put(kept, path)
+
+    def drop(self) -> int:
+        """Removes wheels that no environment holds, and of their files what no other wheel has; the bytes that went."""
+        n_bytes = 0
+        with self._alone():
+            for archive in self._archives():
+                own = _own(archive) or archive
+                if not any(path.stat().st_nlink > 1 for path in _files(own)):
+                    n_bytes += sum(_size_if_last(path) for path in _files(archive))
+                    shutil.rmtree(archive, ignore_errors=True)
+            for path in list(_files(self._content)):
+                if last := _size_if_last(path):
+                    path.unlink()
+                    n_bytes += last
+        return n_bytes
+
+    @property
+    def _content(self) -> Path:
+        return self.store / ".content"
+
+    def _archives(self) -> list[Path]:
+        return [path for path in self.store.glob("archive-v*/*") if path.is_dir() and not path.name.startswith(".")]
+
+    def _share(self, archive: Path) -> dict[int, Path]:
+        """The inodes of this wheel that gave way to others, which an environment filled from it still has."""
+        replaced: dict[int, Path] = {}
+        if (own := _own(archive)) is None:  # it is no wheel
+            return replaced
+        for path in _files(archive):
+            status = path.stat()
+            # One more name than the wheel's and the new environment's: another's byte code may know the file's time.
+            if path.is_relative_to(own) or status.st_nlink > 2:
+                continue
+            set_time(path)
+            if status.st_size == 0:
+                continue
+            kept = self._content / hashlib.sha256(b"%o\0%b" % (status.st_mode, path.read_bytes())).hexdigest()
+            if kept.exists():
+                replaced[status.st_ino] = kept
+                self._put(kept, path)
+            else:
+                os.link(path, kept)
+        return replaced
+
+    def _put(self, kept: Path, path: Path) -> None:
+        """A link to `kept` in place of `path`, as long as `kept` may have more names."""
+        beside = self._content / f".{secrets.token_hex(6)}"
+        with suppress(OSError):
+            os.link(kept, beside)
+            beside.replace(path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._content.mkdir(parents=True, exist_ok=True)
+        with (self._content / ".lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def set_time(path: Path) -> None:
+    """One for all environments."""
+    os.utime(path, (SAME_TIME_S, SAME_TIME_S))
+
+
+def _own(archive: Path) -> Path | None:
+    return next(archive.glob("*.dist-info"), None)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every plain file below, not through links."""
+    pending = [folder]
+    while pending:
+        for entry in list(os.scandir(pending.pop())):
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _size_if_last(path: Path) -> int:
+    """The bytes that go with this name."""
+    status = path.lstat()
+    return status.st_blocks * _BYTES_A_BLOCK if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0
