@@ -45,6 +45,8 @@ class SharedFiles:
     def drop(self) -> int:
         """Removes wheels that no environment holds, and of their files what no other wheel has; the bytes that went."""
         n_bytes = 0
+        if not self.store.exists():
+            return n_bytes
         with self._alone():
             for archive in self._archives():
                 own = _own(archive) or archive
