@@ -90,14 +90,21 @@ def test_what_two_wheels_have_in_common_is_one_file_of_one_time_in_all_environme
     assert not (two / "a-2.dist-info" / "WHEEL").samefile(one / "a-1.dist-info" / "WHEEL")
 
 
-def test_a_file_that_another_environment_has_keeps_its_time_and_its_inode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_ours_too", [True, False])
+def test_a_file_that_another_environment_has_keeps_its_time_and_its_inode(tmp_path: Path, is_ours_too: bool) -> None:
+    """Until that environment is gone."""
     shared = SharedFiles(tmp_path)
-    shared.share(filled(tmp_path / "one", unpacked(tmp_path, "a-1", {"same.py": "SAID = 1"})))
+    first = unpacked(tmp_path, "a-1", {"same.py": "SAID = 1"})
+    shared.share(filled(tmp_path / "one", first))
     second = unpacked(tmp_path, "a-2", {"same.py": "SAID = 1"})
-    compiled_before = filled(tmp_path / "before", second)
-    shared.share(filled(tmp_path / "two", second))
-    assert (compiled_before / "same.py").stat().st_mtime == 10**9
-    assert (compiled_before / "same.py").samefile(tmp_path / "two" / "same.py")
+    before = filled(tmp_path / "before", second)
+    shared.share(filled(tmp_path / "two", second) if is_ours_too else filled(tmp_path / "two", first))
+    assert (before / "same.py").stat().st_mtime == 10**9
+    assert (before / "same.py").samefile(second / "same.py")
+    shutil.rmtree(tmp_path / "two")
+    shutil.rmtree(before)
+    shared.share(filled(tmp_path / "three", second))
+    assert (tmp_path / "three" / "same.py").samefile(tmp_path / "one" / "same.py")
 
 
 def test_wheels_that_no_environment_holds_go_and_what_others_share_stays(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Files that wheels have in common. One property: what is equal in two of uv's unpacked wheels is one file on disk.
 
-    STORE/archive-v*/ID    an unpacked wheel, uv's; gone through when its folder's time is SAME_TIME_S
+    STORE/archive-v*/ID    an unpacked wheel, uv's; gone through for good when its folder's time is SAME_TIME_S
     STORE/.content/HEX     a further name of each file in it, by content and mode
 
 Most files of a release are those of the one before. Environments are filled from these files by hard links, and so get
@@ -14,12 +14,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SAME_TIME_S = 315_532_800  # 1980-01-01, the earliest that archives can name
+_SPARED_S = 3600  # no environment takes longer to fill
 _BYTES_A_BLOCK = 512
 
 
@@ -33,14 +35,11 @@ class SharedFiles:
         """Goes through the wheels that were unpacked since the last time, and through an environment's `lib` that was
         filled from them and in which nothing is compiled yet."""
         with self._alone():
-            replaced: dict[int, Path] = {}
-            for archive in self._archives():
-                if archive.stat().st_mtime != SAME_TIME_S:
-                    replaced |= self._share(archive)
+            new = [archive for archive in self._archives() if archive.stat().st_mtime != SAME_TIME_S]
+            filled = {path.stat().st_ino: path for path in _files(lib)} if new else {}
+            for archive in new:
+                if self._share(archive, filled) or time.time() - archive.stat().st_mtime > _SPARED_S:
                     set_time(archive)
-            for path in _files(lib) if replaced else ():
-                if kept := replaced.get(path.stat().st_ino):
-                    self._put(kept, path)
 
     def drop(self) -> int:
         """Removes wheels that no environment holds, and of their files what no other wheel has; the bytes that went."""
@@ -66,26 +65,32 @@ class SharedFiles:
     def _archives(self) -> list[Path]:
         return [path for path in self.store.glob("archive-v*/*") if path.is_dir() and not path.name.startswith(".")]
 
-    def _share(self, archive: Path) -> dict[int, Path]:
-        """The inodes of this wheel that gave way to others, which an environment filled from it still has."""
-        replaced: dict[int, Path] = {}
-        if (own := _own(archive)) is None:  # it is no wheel
-            return replaced
+    def _share(self, archive: Path, filled: Mapping[int, Path]) -> bool:
+        """Whether the wheel needs no second look: `filled` are the new environment's files by inode, and what others
+        hold, too, is left alone, as their byte code may know its time."""
+        is_whole = True
+        own = _own(archive)
+        if own is None:  # it is no wheel
+            return is_whole
         for path in _files(archive):
             status = path.stat()
-            # One more name than the wheel's and the new environment's: another's byte code may know the file's time.
-            if path.is_relative_to(own) or status.st_nlink > 2:
+            if path.is_relative_to(own) or status.st_mtime == SAME_TIME_S:
+                continue
+            in_lib = filled.get(status.st_ino)
+            if status.st_nlink > (1 if in_lib is None else 2):
+                is_whole = False
                 continue
             set_time(path)
             if status.st_size == 0:
                 continue
             kept = self._content / hashlib.sha256(b"%o\0%b" % (status.st_mode, path.read_bytes())).hexdigest()
-            if kept.exists():
-                replaced[status.st_ino] = kept
-                self._put(kept, path)
-            else:
+            if not kept.exists():
                 os.link(path, kept)
-        return replaced
+                continue
+            self._put(kept, path)
+            if in_lib is not None:
+                self._put(kept, in_lib)
+        return is_whole
 
     def _put(self, kept: Path, path: Path) -> None:
         """A link to `kept` in place of `path`, as long as `kept` may have more names."""
