@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from db.enums import RejectReason
@@ -54,7 +55,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory, docker_engine: Any) -> Ite
     assert made.probe() is None
     yield made
     for image in made.engine.api.images(filters={"label": f"swefactory.home={made.home}"}):
-        made.engine.api.remove_image(image["Id"], force=True)
+        # A container of another test may run on an environment of the same name.
+        with contextlib.suppress(docker.errors.APIError):
+            made.engine.api.remove_image(image["Id"], force=True)
 
 
 @pytest.fixture(scope="module")
