@@ -56,7 +56,7 @@ def compiled(lib: Path, kept: KeptByteCode) -> tuple[Path, int]:
 def unpacked(store: Path, name: str, files: dict[str, str]) -> Path:
     """A wheel as uv unpacks it; its files are an hour old."""
     archive = store / "archive-v0" / name
-    for path, text in {f"{name}.dist-info/METADATA": f"Name: {name}", f"{name}.dist-info/WHEEL": "", **files}.items():
+    for path, text in {f"{name}.dist-info/METADATA": "Name: a", f"{name}.dist-info/WHEEL": "x", **files}.items():
         (archive / path).parent.mkdir(parents=True, exist_ok=True)
         (archive / path).write_text(text)
         os.utime(archive / path, (10**9, 10**9))
@@ -70,6 +70,7 @@ def filled(lib: Path, *archives: Path) -> Path:
             if path.is_file():
                 (lib / path.relative_to(archive)).parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, lib / path.relative_to(archive))
+        (lib / f"{archive.name}.dist-info" / "INSTALLER").write_text("uv")
     return lib
 
 
@@ -87,7 +88,8 @@ def test_what_two_wheels_have_in_common_is_one_file_of_one_time_in_all_environme
     assert {path.stat().st_mtime for path in (*same, one / "a" / "__init__.py")} == {315532800.0}
     assert [(two / "a" / name).read_text() for name in ("same.py", "other.py")] == ["SAID = 1", "2"]
     assert not (two / "a" / "run").samefile(one / "a" / "run")  # one can be run, the other cannot
-    assert not (two / "a-2.dist-info" / "WHEEL").samefile(one / "a-1.dist-info" / "WHEEL")
+    for name, is_same in (("METADATA", False), ("WHEEL", True), ("INSTALLER", True)):
+        assert (two / "a-2.dist-info" / name).samefile(one / "a-1.dist-info" / name) is is_same
 
 
 @pytest.mark.parametrize("is_ours_too", [True, False])
@@ -115,7 +117,7 @@ def test_wheels_that_no_environment_holds_go_and_what_others_share_stays(tmp_pat
     second = unpacked(tmp_path, "a-2", {**files, "other.py": "z" * 40_000})
     shared.share(filled(tmp_path / "two", second))
     assert shared.drop() == 0
-    own = [second / "other.py", *(second / "a-2.dist-info").iterdir()]
+    own = [second / "other.py", second / "a-2.dist-info" / "METADATA"]
     n_bytes = sum(path.stat().st_blocks * 512 for path in own)
     shutil.rmtree(tmp_path / "two")
     assert shared.drop() == n_bytes > 40_000

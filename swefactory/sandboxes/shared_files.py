@@ -5,7 +5,8 @@
 
 Most files of a release are those of the one before. Environments are filled from these files by hard links, and so get
 the common one, whose time is one, too: byte code repeats the time of its source, and is shared then (kept_bytecode.py).
-A wheel's dist-info stays its own: by its names is told whether an environment holds the wheel.
+What uv writes anew into each environment is shared as well. A wheel's METADATA stays its own: by its names is told
+whether an environment holds the wheel.
 """
 
 import fcntl
@@ -35,11 +36,15 @@ class SharedFiles:
         """Goes through the wheels that were unpacked since the last time, and through an environment's `lib` that was
         filled from them and in which nothing is compiled yet."""
         with self._alone():
-            new = [archive for archive in self._archives() if archive.stat().st_mtime != SAME_TIME_S]
-            filled = {path.stat().st_ino: path for path in _files(lib)} if new else {}
-            for archive in new:
+            filled = {path.stat().st_ino: path for path in _files(lib)}
+            for archive in self._archives():
+                if archive.stat().st_mtime == SAME_TIME_S:
+                    continue
                 if self._share(archive, filled) or time.time() - archive.stat().st_mtime > _SPARED_S:
-                    set_time(archive)
+                    _set_time(archive)
+            for path in filled.values():
+                if path.stat().st_nlink == 1:
+                    self._make_common(path)
 
     def drop(self) -> int:
         """Removes wheels that no environment holds, and of their files what no other wheel has; the bytes that went."""
@@ -48,8 +53,8 @@ class SharedFiles:
             return n_bytes
         with self._alone():
             for archive in self._archives():
-                own = _own(archive) or archive
-                if not any(path.stat().st_nlink > 1 for path in _files(own)):
+                own = _own(archive)
+                if not any(path.stat().st_nlink > 1 for path in ([own] if own else _files(archive))):
                     n_bytes += sum(_size_if_last(path) for path in _files(archive))
                     shutil.rmtree(archive, ignore_errors=True)
             for path in list(_files(self._content)):
@@ -74,23 +79,28 @@ class SharedFiles:
             return is_whole
         for path in _files(archive):
             status = path.stat()
-            if path.is_relative_to(own) or status.st_mtime == SAME_TIME_S:
+            if path == own or status.st_mtime == SAME_TIME_S:
                 continue
             in_lib = filled.get(status.st_ino)
             if status.st_nlink > (1 if in_lib is None else 2):
                 is_whole = False
                 continue
-            set_time(path)
-            if status.st_size == 0:
-                continue
-            kept = self._content / hashlib.sha256(b"%o\0%b" % (status.st_mode, path.read_bytes())).hexdigest()
-            if not kept.exists():
-                os.link(path, kept)
-                continue
-            self._put(kept, path)
-            if in_lib is not None:
-                self._put(kept, in_lib)
+            self._make_common(path, *([in_lib] if in_lib else []))
         return is_whole
+
+    def _make_common(self, *names: Path) -> None:
+        """A file with these names: it becomes the kept one of its content, or that takes its place."""
+        _set_time(names[0])
+        status = names[0].stat()
+        if status.st_size == 0:
+            return
+        about = b"%o\0%b" % (status.st_mode, names[0].read_bytes())
+        kept = self._content / hashlib.sha256(about).hexdigest()
+        if not kept.exists():
+            os.link(names[0], kept)
+            return
+        for name in names:
+            self._put(kept, name)
 
     def _put(self, kept: Path, path: Path) -> None:
         """A link to `kept` in place of `path`, as long as `kept` may have more names."""
@@ -107,13 +117,13 @@ class SharedFiles:
             yield
 
 
-def set_time(path: Path) -> None:
+def _set_time(path: Path) -> None:
     """One for all environments."""
     os.utime(path, (SAME_TIME_S, SAME_TIME_S))
 
 
 def _own(archive: Path) -> Path | None:
-    return next(archive.glob("*.dist-info"), None)
+    return next(archive.glob("*.dist-info/METADATA"), None)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from swefactory.sandboxes.isolation import Isolated, Mount, Network, Owner
 from swefactory.sandboxes.kept_bytecode import KeptByteCode, check_argv, compile_argv
 from swefactory.sandboxes.kept_wheels import needed
 from swefactory.sandboxes.python27 import is_described, write_description
-from swefactory.sandboxes.shared_files import SharedFiles, set_time
+from swefactory.sandboxes.shared_files import SharedFiles
 from swefactory.sandboxes.user_network import shared_because, write_resolver
 
 _STORE = "/opt/store"
@@ -105,12 +105,9 @@ class VenvBuild:
         return self._run(uv, [*venv, "--python", python, f"{inside}/env"])
 
     def _lead_to_project(self) -> None:
-        """Nothing but uv has run here yet, so nothing stands in the way of the file. What uv wrote itself gets one
-        time for all environments: byte code repeats it, and could not be shared."""
-        packages = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}" / "site-packages"
-        for written in packages.glob("*.py"):
-            set_time(written)
-        path = packages / "_swefactory.pth"
+        """Nothing but uv has run here yet, so nothing stands in the way of the file."""
+        lib = self.part / "work" / "env" / "lib" / f"python{self.interpreter.version}"
+        path = lib / "site-packages" / "_swefactory.pth"
         path.write_text(_PTH)
         open_to_all(path)
 
