@@ -103,9 +103,11 @@ def expired(dialect: str) -> ColumnElement[bool]:
 
 
 def claimable(dialect: str) -> ColumnElement[bool]:
-    """Of one job; to find some, see `first_in_line`."""
+    """Of one job; to find some, see `first_in_line`. One whose last lease expires is to be buried (claims.bury), also
+    when that happens between the two statements of one transaction."""
     waiting = and_(C.state.in_([word(state) for state in WAITING]), C.not_before <= clock_of(dialect))
-    return or_(waiting, C.state == word(JobState.QUEUED), expired(dialect))
+    lost = and_(expired(dialect), C.attempt < C.max_attempts)
+    return or_(waiting, C.state == word(JobState.QUEUED), lost)
 
 
 def locked(dialect: str, chosen: Select[Any]) -> Select[Any]:

@@ -23,7 +23,8 @@ from swefactory.published_instances import published
 from swefactory.runners import PYTEST
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+_SEPARATORS = st.sampled_from("\x85\u2028\u2029")  # end a line for some readers
+TEXT = _SEPARATORS | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\n"), max_size=40)
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='\0\n/"\\'), min_size=1, max_size=12)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from db import jobs
+from db import claims, jobs
 from db.engine import make_engine, session
 from db.enums import ExportFormat, JobState, RejectReason, StageName
 from db.models import Export
@@ -277,6 +277,21 @@ def test_a_hint_that_could_not_be_sent_is_withdrawn(engine: Engine) -> None:
     assert jobs.withdraw(engine, hinted) == 1  # the other one is being done
     assert jobs.withdraw(engine, []) == 0
     assert [job_id for job_id, _ in jobs.dispatchable(engine, {CRAWL: 9})] == hinted[1:]
+
+
+def test_a_last_lease_that_expires_right_after_the_burials_is_for_the_next(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each statement of a transaction has a clock of its own."""
+    enqueue(engine, max_attempts=1)
+    claimed(engine, EXPIRED)
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "bury", lambda dialect: text("SELECT 1"))
+        assert jobs.dispatchable(engine, {CRAWL: 9}) == []
+        assert jobs.claim(engine, "w2", lease_s=60) is None
+    assert state_of(engine) == "doing"
+    assert jobs.claim(engine, "w2", lease_s=60) is None
+    assert state_of(engine) == "dead"
 
 
 def test_a_worker_lost_on_the_last_attempt_is_not_hinted_at(engine: Engine) -> None:

@@ -51,4 +51,5 @@ def write_task(folder: ExportFolder, base: str, dataset: str, row: Mapping[str, 
 
 
 def _yaml(facts: Mapping[str, object]) -> str:
-    return yaml.safe_dump(dict(facts), sort_keys=True, allow_unicode=True)
+    """In ASCII: of a line separator beyond it PyYAML writes what it reads as a space."""
+    return yaml.safe_dump(dict(facts), sort_keys=True)
