@@ -54,7 +54,7 @@ def compiled(lib: Path, kept: KeptByteCode) -> tuple[Path, int]:
 
 
 def unpacked(store: Path, name: str, files: dict[str, str]) -> Path:
-    """A wheel as uv unpacks it; its files are an hour old."""
+    """A wheel as uv unpacks it; its files are years old."""
     archive = store / "archive-v0" / name
     for path, text in {f"{name}.dist-info/METADATA": "Name: a", f"{name}.dist-info/WHEEL": "x", **files}.items():
         (archive / path).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def test_wheels_that_no_environment_holds_go_and_what_others_share_stays(tmp_pat
     assert (first / "same.py").samefile(tmp_path / "one" / "same.py")
     shutil.rmtree(tmp_path / "one")
     assert shared.drop() > 30_000
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".content.lock"]
 
 
 def test_byte_code_is_shared_where_source_time_and_path_are_the_same(tmp_path: Path) -> None:

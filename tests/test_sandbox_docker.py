@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ def backend(tmp_path_factory: pytest.TempPathFactory, docker_engine: Any) -> Ite
     assert made.probe() is None
     yield made
     for image in made.engine.api.images(filters={"label": f"swefactory.home={made.home}"}):
-        # A container of another test may run on an environment of the same name.
-        with contextlib.suppress(docker.errors.APIError):
+        try:
             made.engine.api.remove_image(image["Id"], force=True)
+        except docker.errors.APIError as error:
+            if error.status_code != HTTPStatus.CONFLICT:  # another test's container runs on it
+                raise
 
 
 @pytest.fixture(scope="module")

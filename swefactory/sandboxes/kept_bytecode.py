@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +64,17 @@ class KeptByteCode:
 
     def drop(self) -> int:
         """Removes what no environment holds; the bytes that went."""
-        n_bytes = 0
-        for path in self.folder.glob("*/*.pyc"):
-            if (status := path.stat()).st_nlink == 1:
-                path.unlink()
-                n_bytes += status.st_blocks * 512
-        return n_bytes
+        return drop_unheld(self.folder.glob("*/*.pyc"))
+
+
+def drop_unheld(paths: Iterable[Path]) -> int:
+    """Removes the files that have no other name; the bytes that went."""
+    n_bytes = 0
+    for path in paths:
+        if (status := path.stat()).st_nlink == 1:
+            path.unlink()
+            n_bytes += status.st_blocks * 512
+    return n_bytes
 
 
 def _sources(lib: Path, version: str) -> Iterator[Path]:

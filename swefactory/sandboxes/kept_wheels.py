@@ -30,7 +30,7 @@ _NEEDED = (
 _BOUND = re.compile(r"\A# exclude-newer: .*\n")
 _PURE = "-none-any.whl"
 _SOURCES = "src"  # uv's name for them
-_SPARED_S = 3600  # no environment takes longer to fill
+SPARED_S = 3600  # no environment takes longer to fill
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class KeptWheels:
         """Removes those that nobody fills an environment with; the bytes that went."""
         n_bytes = 0
         for folder in self.folder.glob("*"):
-            if time.time() - folder.stat().st_mtime > _SPARED_S:
+            if time.time() - folder.stat().st_mtime > SPARED_S:
                 n_bytes += _bytes_of(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         return n_bytes

@@ -14,16 +14,16 @@ import hashlib
 import os
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from swefactory.sandboxes.kept_bytecode import drop_unheld
+from swefactory.sandboxes.kept_wheels import SPARED_S
+
 SAME_TIME_S = 315_532_800  # 1980-01-01, the earliest that archives can name
-_SPARED_S = 3600  # no environment takes longer to fill
-_BYTES_A_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SharedFiles:
             for archive in self._archives():
                 if archive.stat().st_mtime == SAME_TIME_S:
                     continue
-                if self._share(archive, filled) or time.time() - archive.stat().st_mtime > _SPARED_S:
+                if self._share(archive, filled) or time.time() - archive.stat().st_mtime > SPARED_S:
                     _set_time(archive)
             for path in filled.values():
                 if path.stat().st_nlink == 1:
@@ -48,20 +48,16 @@ class SharedFiles:
 
     def drop(self) -> int:
         """Removes wheels that no environment holds, and of their files what no other wheel has; the bytes that went."""
-        n_bytes = 0
         if not self.store.exists():
-            return n_bytes
+            return 0
+        n_bytes = 0
         with self._alone():
             for archive in self._archives():
                 own = _own(archive)
                 if not any(path.stat().st_nlink > 1 for path in ([own] if own else _files(archive))):
-                    n_bytes += sum(_size_if_last(path) for path in _files(archive))
+                    n_bytes += drop_unheld(_files(archive))
                     shutil.rmtree(archive, ignore_errors=True)
-            for path in list(_files(self._content)):
-                if last := _size_if_last(path):
-                    path.unlink()
-                    n_bytes += last
-        return n_bytes
+            return n_bytes + drop_unheld(_files(self._content))
 
     @property
     def _content(self) -> Path:
@@ -112,7 +108,7 @@ class SharedFiles:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self._content.mkdir(parents=True, exist_ok=True)
-        with (self._content / ".lock").open("wb") as file:
+        with (self.store / ".content.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -135,9 +131,3 @@ def _files(folder: Path) -> Iterator[Path]:
                 pending.append(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
-
-
-def _size_if_last(path: Path) -> int:
-    """The bytes that go with this name."""
-    status = path.lstat()
-    return status.st_blocks * _BYTES_A_BLOCK if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0
